@@ -1,0 +1,140 @@
+"""Every default, in one place: a config file states only what it changes."""
+
+import ml_collections
+
+# (patch, width, depth, heads) of the image tower and (width, depth, heads) of the text tower, as in the ViT and CLIP papers.
+VARIANTS = {
+    "Ti/16": ((16, 192, 12, 3), (192, 12, 3), 192),
+    "S/16": ((16, 384, 12, 6), (384, 12, 6), 384),
+    "B/32": ((32, 768, 12, 12), (512, 12, 8), 512),
+    "B/16": ((16, 768, 12, 12), (512, 12, 8), 512),
+    "L/14": ((14, 1024, 24, 16), (768, 12, 12), 768),
+    "H/14": ((14, 1280, 32, 16), (1024, 24, 16), 1024),
+}
+
+
+def variant(name: str) -> ml_collections.ConfigDict:
+    """Model fields of a named variant, `L/14@336` meaning L/14 at 336 px (224 px where no size is named)."""
+    name, _, size = name.partition("@")
+    (patch, width, depth, heads), (text_width, text_depth, text_heads), embed = VARIANTS[name]
+    model = get_config().model
+    model.image.update(size=int(size or 224), patch=patch, width=width, depth=depth, heads=heads)
+    model.text.update(context=77, width=text_width, depth=text_depth, heads=text_heads)
+    model.embed = embed
+    return model
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The whole configuration with its defaults; field comments are the reference."""
+    config = ml_collections.ConfigDict()
+    config.seed = 0
+    config.workdir = ""  # where the run writes; given on the command line or by the config file
+
+    config.model = ml_collections.ConfigDict(
+        {
+            "image": {
+                "size": 224,  # canvas side in pixels, a multiple of patch
+                "patch": 16,
+                "width": 384,
+                "depth": 12,
+                "heads": 6,
+                "mlp_ratio": 4.0,
+            },
+            "text": {"context": 77, "vocab": 8192, "width": 384, "depth": 12, "heads": 6, "mlp_ratio": 4.0},
+            "embed": 384,  # the joint space
+            "activation": "quick_gelu",  # quick_gelu | gelu
+            "norm_eps": 1e-5,
+            "fusion": "tokens",  # tokens | crop
+            "prompt": {
+                "octaves": 8,  # Fourier features per coordinate
+                "hidden": 128,  # width of the prompt encoder's layers
+                "glimpse": 16,  # side of the resampled window; 0 = no glimpse
+                "margin": 0.25,  # of the box, on each side, around the glimpse and the crop
+                "click_window": 0.3125,  # side of the window around clicks, as a share of the longer image side
+                "bias": True,  # coverage bias on the patch keys
+                "glimpse_drop": 0.0,  # share of training regions that go without their glimpse
+            },
+            "mean": (0.48145466, 0.4578275, 0.40821073),  # CLIP's, of RGB in [0, 1]
+            "std": (0.26862954, 0.26130258, 0.27577711),
+            "dtype": "float32",  # of the computation; parameters are float32
+            "remat": "none",  # none | dots | full: what the backward pass recomputes in each block
+            "unroll": 1,  # blocks per scan iteration
+        }
+    )
+
+    config.data = ml_collections.ConfigDict(
+        {
+            "corpus": "",  # a corpus directory, written by `python -m data.build`
+            "build": (),  # arguments of `python -m data.build` that make the corpus when it is absent
+            "train_split": "train",
+            "val_split": "val",
+            "sources": (),  # names of the sources to use; empty = all
+            "temperature": 0.5,  # a source is drawn with weight images ** temperature
+            "weights": ml_collections.ConfigDict({}, type_safe=False),  # source -> weight, instead of the temperature's
+        }
+    )
+
+    config.input = ml_collections.ConfigDict(
+        {
+            "batch_size": 256,  # global
+            "regions": 8,  # per image
+            "points": 5,  # click slots per region
+            "mask_size": 32,  # side of the uint8 mask map that goes to the device, at most 64
+            "crop_scale": (0.6, 1.0),  # share of the image area kept by the random view
+            "jitter": 0.2,  # strength of the brightness, contrast and gamma jitter
+            "flips": False,  # mirror images of the sources that opt in
+            "prompt_kinds": {"mask": 0.3, "box": 0.3, "point": 0.25, "box_point": 0.075, "mask_box": 0.075},
+            "label_variants": 16,  # sentences kept per label for training
+            "label_context": 24,  # tokens of a label sentence
+            "cache_images": 0,  # decoded images kept in memory
+            "threads": 2,
+        }
+    )
+
+    config.loss = ml_collections.ConfigDict(
+        {
+            "image_text": 1.0,
+            "image_text_kind": "softmax",  # softmax (CLIP) | sigmoid (SigLIP)
+            "region_to_text": 1.0,
+            "text_to_region": 0.5,
+            "tau": 0.5,  # strength of the prior correction in training
+        }
+    )
+
+    config.optim = ml_collections.ConfigDict(
+        {
+            "learning_rate": 1e-3,
+            "warmup": 0.05,  # share of the steps
+            "final": 0.01,  # share of the peak rate at the end of the cosine
+            "weight_decay": 0.05,
+            "clip_norm": 1.0,
+            "beta1": 0.9,
+            "beta2": 0.98,
+            "module_rates": ml_collections.ConfigDict({}, type_safe=False),  # parameter path prefix -> factor
+            "frozen": (),  # parameter path prefixes that keep their values
+        }
+    )
+
+    config.mesh = ml_collections.ConfigDict({"data": -1, "fsdp": 1})  # -1 = all that is left
+
+    config.train = ml_collections.ConfigDict(
+        {
+            "steps": 10_000,
+            "log_every": 50,
+            "eval_every": 0,  # 0 = only at the end
+            "checkpoint_every": 1000,
+            "keep": 3,  # newest checkpoints kept, besides the best one
+            "best_metric": "region/mask/macro",
+            "max_bad_steps": 20,  # non-finite steps in a row before the run gives up
+        }
+    )
+
+    config.eval = ml_collections.ConfigDict(
+        {
+            "batch_size": 32,
+            "regions": 16,  # per row of an evaluation batch
+            "kinds": ("mask", "box", "point", "none", "crop"),
+            "gallery": 24,  # pictures in the report
+        }
+    )
+    return config
