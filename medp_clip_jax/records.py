@@ -1,0 +1,114 @@
+"""The record: one encoded image with its labelled regions, as a corpus stores it and everything else reads it."""
+
+import dataclasses
+import io
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from pycocotools import mask as coco_mask
+
+from medp_clip_jax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Region:
+    """A labelled place: ontology id, box (x0, y0, x1, y1) in pixels of the stored image, half-open, the COCO compressed
+    RLE counts of its whole-image mask (b"" where there is only a box), and its area in px (the box area without a mask)."""
+
+    label: str
+    box: tuple[float, float, float, float]
+    rle: bytes
+    area: float
+
+
+@dataclasses.dataclass(frozen=True)
+class RegionExample:
+    """An image and what is known about it; texts are "" where unknown, `group` (patient or volume) is the image id where
+    unknown, `flips` says that mirroring the image keeps its meaning."""
+
+    image: bytes  # encoded PNG or JPEG
+    width: int
+    height: int
+    dataset: str
+    image_id: str
+    group: str
+    modality: str
+    anatomy: str
+    view: str
+    caption: str
+    image_labels: tuple[str, ...]  # ontology ids
+    regions: tuple[Region, ...]
+    flips: bool = False
+
+
+def decode_image(data: bytes, max_side: int | None = None) -> np.ndarray:
+    """Decodes PNG or JPEG bytes to uint8 [height, width, 3]; grey images are repeated over the channels, alpha is dropped.
+
+    With `max_side` the longer side comes out at most that long (area-averaged; a JPEG is already decoded at a fraction of
+    its size, which is several times faster). Grey images of more than 8 bits are stretched from their own range to 0..255,
+    because medical 16-bit files seldom use the whole range. Raises InputError if the bytes cannot be read.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            size = image.size
+            if max_side is not None and max(size) > max_side:
+                scale = max_side / max(size)
+                size = tuple(max(1, round(side * scale)) for side in size)
+                image.draft(image.mode, size)  # JPEG only: never smaller than asked for
+            image.load()
+            if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+                image = _to_8_bits(image)
+            if image.mode != "RGB":
+                image = image.convert("RGB")
+            if image.size != size:
+                image = image.resize(size, Image.Resampling.BOX)
+            return np.array(image, np.uint8)
+    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        known = isinstance(error, UnidentifiedImageError)
+        detail = "not an image format that is known here" if known else " ".join(str(error).split())
+        raise InputError(f"cannot read the image ({detail}): give a complete PNG or JPEG file") from error
+
+
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    values = np.asarray(image).astype(np.float32)
+    low, high = float(values.min()), float(values.max())
+    if high > low:
+        values = (values - low) * (255 / (high - low))
+    else:
+        values = np.clip(values / 257, 0, 255)
+    return Image.fromarray(np.round(values).astype(np.uint8))
+
+
+def encode_mask(mask: np.ndarray) -> bytes:
+    """COCO compressed RLE counts of a mask [height, width]; every non-zero pixel belongs to it."""
+    mask = np.asarray(mask)
+    if mask.ndim != 2:
+        raise ValueError(f"expected a mask [height, width], got shape {mask.shape}")
+    return coco_mask.encode(np.asfortranarray(mask != 0).view(np.uint8))["counts"]
+
+
+def decode_mask(rle: bytes, height: int, width: int) -> np.ndarray:
+    """The mask, bool [height, width], of COCO compressed RLE counts; InputError if they do not fill exactly that size."""
+    runs = _runs(rle)
+    # pycocotools writes past its buffer on counts that overrun the image, so they are added up first
+    if runs.size == 0 or runs.min() < 0 or runs.sum() != height * width:
+        found = "is a box without a mask" if not rle else f"has run lengths that do not fill {width} x {height} px"
+        raise InputError(f"the region {found}: ask `region.rle` first, or rebuild a damaged corpus")
+    return coco_mask.decode({"size": [height, width], "counts": rle}).view(bool)
+
+
+def _runs(rle: bytes) -> np.ndarray:
+    """Run lengths int64 [runs] of a COCO string: base-32 digits, low first, bit 5 = more follow; differences to two back."""
+    digits = np.frombuffer(rle, np.uint8).astype(np.int64) - 48
+    ends = np.flatnonzero((digits & 32) == 0)
+    if digits.size == 0 or digits.min() < 0 or digits.max() > 63 or ends.size == 0 or ends[-1] != digits.size - 1:
+        return np.zeros(0, np.int64)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    place = np.arange(digits.size) - np.repeat(starts, ends - starts + 1)
+    if place.max() > 11:
+        return np.zeros(0, np.int64)
+    runs = np.add.reduceat((digits & 31) << (5 * place), starts)
+    runs -= np.where(digits[ends] & 16, np.int64(1) << (5 * (ends - starts + 1)), 0)  # the sign
+    runs[1::2] = np.cumsum(runs[1::2])
+    runs[2::2] = np.cumsum(runs[2::2])
+    return runs
