@@ -1,0 +1,26 @@
+# `make smoke` and `make test` need nothing but Python 3.11 or newer (another one: `make test PYTHON=python3.12`).
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: smoke test test-slow lint
+
+smoke: $(VENV)/installed  ## install, then train, evaluate and report on generated phantoms
+	$(BIN)/python -m medp_clip_jax.train --config=configs/smoke.py
+
+test: lint  ## install, lint, type-check and run the fast tests
+	$(BIN)/pytest -n 2
+
+test-slow: $(VENV)/installed
+	$(BIN)/pytest -m slow
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(VENV)/installed: setup.py pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable ".[test,dev]"
+	touch $@

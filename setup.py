@@ -1,0 +1,58 @@
+"""Package metadata; tool settings are in pyproject.toml."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+HERE = pathlib.Path(__file__).parent
+VERSION = re.search(r'^__version__ = "(.+)"', (HERE / "medp_clip_jax/__init__.py").read_text(), re.MULTILINE)
+README = HERE / "README.md"
+
+# Floors only, no upper pins: Python 3.11 ends at jax 0.10, later Pythons get the newest. The JAX family moves together, so its
+# floors are the oldest set the tests run against; the other floors are older releases that still have Python 3.13 wheels.
+REQUIRES = [
+    "absl-py>=2.1",
+    "array_record>=0.8.2",
+    "chex>=0.1.91",
+    "flax>=0.12.8",
+    "grain>=0.2.18",
+    "importlib_resources>=6.4",  # tensorflow-datasets imports it without declaring it
+    "jax>=0.10.2",
+    "matplotlib>=3.10",
+    "ml_collections>=1.0",
+    "numpy>=2.1",
+    "optax>=0.2.8",
+    "orbax-checkpoint>=0.12.8",
+    "pillow>=11.0",
+    "pycocotools>=2.0.8",
+    "scipy>=1.14.1",
+    "tensorboardX>=2.6.2",
+    "tensorflow-datasets>=4.9.10",
+    "tokenizers>=0.21",
+    "tqdm>=4.66",
+]
+MEDICAL = ["nibabel>=5.3", "pydicom>=3.0"]  # NIfTI and DICOM in predict and in the processor
+TEST = ["hypothesis>=6.112", "pytest>=8.3", "pytest-cov>=7.0", "pytest-xdist>=3.6", *MEDICAL]
+DEV = ["mypy>=1.18", "ruff>=0.14"]
+
+setup(
+    name="medp-clip-jax",
+    version=VERSION.group(1),
+    description="Promptable CLIP for medical images in JAX: read the image once, then ask about any region",
+    long_description=README.read_text() if README.exists() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    packages=find_packages(include=["medp_clip_jax*", "data*", "configs*"]),
+    package_data={"data.ontology": ["*.json", "*.jsonl"], "medp_clip_jax": ["py.typed"]},
+    install_requires=REQUIRES,
+    extras_require={"medical": MEDICAL, "test": TEST, "dev": DEV},
+    classifiers=[
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Medical Science Apps.",
+    ],
+)
