@@ -9,8 +9,8 @@ HERE = pathlib.Path(__file__).parent
 VERSION = re.search(r'^__version__ = "(.+)"', (HERE / "medp_clip_jax/__init__.py").read_text(), re.MULTILINE)
 README = HERE / "README.md"
 
-# Floors only, no upper pins: Python 3.11 ends at jax 0.10, later Pythons get the newest. The JAX family moves together, so its
-# floors are the oldest set the tests run against; the other floors are older releases that still have Python 3.13 wheels.
+# Floors only, no upper pins: Python 3.11 ends at jax 0.10, later Pythons get the newest. The JAX family moves together,
+# so its floors are the set Python 3.11 resolves; the others are older releases that still have Python 3.13 wheels.
 REQUIRES = [
     "absl-py>=2.1",
     "array_record>=0.8.2",
