@@ -12,7 +12,7 @@ README = HERE / "README.md"
 # Floors only, no upper pins: Python 3.11 ends at jax 0.10, later Pythons get the newest. The JAX family moves together,
 # so its floors are the set Python 3.11 resolves; the others are older releases that still have Python 3.13 wheels.
 REQUIRES = [
-    "absl-py>=2.1",
+    "absl-py>=2.3",
     "array_record>=0.8.2",
     "chex>=0.1.91",
     "flax>=0.12.8",
@@ -30,7 +30,7 @@ REQUIRES = [
     "tensorboardX>=2.6.2",
     "tensorflow-datasets>=4.9.10",
     "tokenizers>=0.21",
-    "tqdm>=4.66",
+    "tqdm>=4.67",
 ]
 MEDICAL = ["nibabel>=5.3", "pydicom>=3.0"]  # NIfTI and DICOM in predict and in the processor
 TEST = ["hypothesis>=6.112", "pytest>=8.3", "pytest-cov>=7.0", "pytest-xdist>=3.6", *MEDICAL]

@@ -1,6 +1,6 @@
 """MedP-CLIP in JAX: read a medical image once, then ask about any region of it.
 
-The names below are loaded on first use: the offline tools and the input workers need no model and should not wait for JAX.
+Names are loaded on first use: the offline tools and the input workers need no model and should not wait for JAX.
 """
 
 import importlib
