@@ -1,0 +1,48 @@
+"""MedP-CLIP: two towers, one space, and regions of the image beside the image itself."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from medp_clip_jax.models.fusion import FUSIONS
+from medp_clip_jax.models.text import TextTransformer
+from medp_clip_jax.models.vit import ImageFeatures, Images, VisionTransformer
+from medp_clip_jax.prompts import RegionPrompts
+
+Array = jax.Array
+
+
+class MedPCLIP(nn.Module):
+    """The whole model; `config` is the model section of the configuration."""
+
+    config: Any
+
+    def setup(self) -> None:
+        self.visual = VisionTransformer(self.config)
+        self.text = TextTransformer(self.config)
+        self.fusion = FUSIONS[self.config.fusion](self.config, self.visual)
+        self.logit_scale = self.param("logit_scale", nn.initializers.constant(jnp.log(1 / 0.07)), ())
+        self.logit_bias = self.param("logit_bias", nn.initializers.constant(-10.0), ())  # of the sigmoid loss
+
+    def __call__(self, images: Images | Array, prompts: RegionPrompts, tokens: Array) -> tuple[Array, Array, Array]:
+        """One pass for training: embeddings of images [batch, dim], regions [batch, regions, dim] and texts [texts, dim]."""
+        features, regions = self.fusion(self.visual.prepare(images), prompts)
+        return features.embedding, regions, self.text(tokens)
+
+    def encode_image(self, images: Images | Array) -> ImageFeatures:
+        """Reads images once, [batch, size, size, 3] or `Images`, and keeps what questions about regions need."""
+        return self.visual(self.visual.prepare(images))[0]
+
+    def encode_regions(self, features: ImageFeatures, prompts: RegionPrompts) -> Array:
+        """Embeddings of prompted regions, [batch, regions, dim], L2-normalised, in the space of images and texts."""
+        return self.fusion.regions(features, prompts)
+
+    def encode_text(self, tokens: Array) -> Array:
+        """Embeddings of token ids [texts, length], [texts, dim], L2-normalised."""
+        return self.text(tokens)
+
+    def scale(self) -> Array:
+        """Factor of the cosine in every softmax, at most 100 as in CLIP."""
+        return jnp.exp(jnp.minimum(self.logit_scale, jnp.log(100.0)))

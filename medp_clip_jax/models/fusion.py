@@ -1,0 +1,163 @@
+"""How a region prompt enters the image tower: one class per fusion, all with the same two methods."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+
+from medp_clip_jax.models.vit import ImageFeatures, Images, RegionStream, VisionTransformer
+from medp_clip_jax.prompts import RegionPrompts, coverage, has_prompt, mask_boxes
+
+Array = jax.Array
+EPS = 0.02  # floor of the coverage under the logarithm
+
+
+def windows(prompts: RegionPrompts, rectangle: Array, margin: float, click_window: float) -> Array:
+    """What to look at closely, [batch, regions, 4] in image coordinates: the box or mask plus `margin`, else around the clicks.
+
+    Around clicks the window has the side `click_window` of the longer image side, more where inside clicks lie further apart; a region
+    without any of these gets the whole canvas.
+    """
+    extent = jnp.stack([rectangle[:, 2] - rectangle[:, 0], rectangle[:, 3] - rectangle[:, 1]], -1)  # of the image, in canvas sides
+    boxes = jnp.where(jnp.asarray(prompts.box_valid)[..., None], jnp.asarray(prompts.boxes), mask_boxes(prompts))
+    size = boxes[..., 2:] - boxes[..., :2]
+    boxes = boxes + jnp.concatenate([-size, size], -1) * margin
+
+    inside = (jnp.asarray(prompts.point_labels) == 1)[..., None]
+    points = jnp.asarray(prompts.points)
+    low, high = jnp.where(inside, points, jnp.inf).min(2), jnp.where(inside, points, -jnp.inf).max(2)
+    side = click_window * extent.max(-1, keepdims=True) / extent
+    half = jnp.maximum(high - low, side[:, None]) / 2
+    around = jnp.concatenate([(low + high) / 2 - half, (low + high) / 2 + half], -1)
+
+    boxed = (jnp.asarray(prompts.box_valid) | jnp.asarray(prompts.mask_valid))[..., None]
+    clicked = inside.any(2)
+    return jnp.where(boxed, boxes, jnp.where(clicked, around, canvas_window(rectangle)[:, None]))
+
+
+def canvas_window(rectangle: Array) -> Array:
+    """The whole canvas in image coordinates, [batch, 4]."""
+    low, high = rectangle[:, :2], rectangle[:, 2:]
+    return jnp.concatenate([-low, 1 - low], -1) / jnp.tile(high - low, 2)
+
+
+def resample(pixels: Array, rectangle: Array, window: Array, side: int) -> Array:
+    """Windows of the canvas at side x side pixels, [batch, regions, side, side, 3]; linear, antialiased, 0 (the mean) outside.
+
+    `pixels` [batch, size, size, 3]; `window` [batch, regions, 4] in image coordinates.
+    """
+    size = pixels.shape[1]
+    low, extent = jnp.tile(rectangle[:, :2], 2), jnp.tile(rectangle[:, 2:] - rectangle[:, :2], 2)
+    on_canvas = (low[:, None] + window * extent[:, None]) * size  # in canvas pixels
+
+    def one(image: Array, box: Array) -> Array:
+        scale = side / (box[2:] - box[:2])[::-1]  # (y, x)
+        return jax.image.scale_and_translate(image, (side, side, 3), (0, 1), scale, -box[:2][::-1] * scale, "linear")
+
+    return jax.vmap(jax.vmap(one, (None, 0)))(pixels, on_canvas)
+
+
+def fourier(x: Array, octaves: int) -> Array:
+    """Sines and cosines of coordinates in [0, 1] at `octaves` doubling frequencies, [..., n] -> [..., n * (2 * octaves + 1)]."""
+    angles = (x[..., None] * (jnp.pi * 2.0 ** jnp.arange(octaves))).reshape(*x.shape[:-1], -1)
+    return jnp.concatenate([x, jnp.sin(angles), jnp.cos(angles)], -1)
+
+
+class PromptEncoder(nn.Module):
+    """A region's prompts as one vector: the sum of its encoded box, mask and clicks, and a glimpse of its surroundings."""
+
+    config: Any  # the model section of the configuration
+
+    @nn.compact
+    def __call__(self, images: Images, prompts: RegionPrompts, sigma: Array) -> Array:
+        """Prompt embeddings [batch, regions, width]: 0 without a prompt, and everywhere as long as the last layer is untrained."""
+        c, hidden = self.config, self.config.prompt.hidden
+        dtype = jnp.dtype(c.dtype)
+        points = jnp.asarray(prompts.points)
+        labels = jnp.asarray(prompts.point_labels)
+        shapes = jnp.concatenate([jnp.stack([prompts.boxes, mask_boxes(prompts)], 2), jnp.tile(points, 2)], 2)
+        present = jnp.concatenate([jnp.stack([prompts.box_valid, prompts.mask_valid], 2), labels >= 0], 2)
+        kinds = jnp.concatenate([jnp.broadcast_to(jnp.array([2, 3]), (*labels.shape[:2], 2)), jnp.maximum(labels, 0)], 2)
+
+        kind = nn.Embed(4, hidden, dtype=dtype, name="kind")(kinds)  # outside click, inside click, box, mask
+        parts = nn.Dense(hidden, dtype=dtype, name="shape_1")(fourier(shapes, c.prompt.octaves).astype(dtype)) + kind
+        parts = nn.Dense(hidden, dtype=dtype, name="shape_2")(nn.gelu(parts))
+        joint = jnp.where(present[..., None], parts, 0).sum(2)  # a sum: no order among the prompts of a region
+        if c.prompt.glimpse:
+            joint = joint + self._glimpse(images, prompts, sigma).astype(dtype)
+        offset = nn.Dense(c.image.width, kernel_init=nn.initializers.zeros, dtype=dtype, name="out")(nn.gelu(joint))
+        return jnp.where(has_prompt(prompts)[..., None], offset, 0)
+
+    def _glimpse(self, images: Images, prompts: RegionPrompts, sigma: Array) -> Array:
+        c, hidden = self.config.prompt, self.config.prompt.hidden
+        dtype = jnp.dtype(self.config.dtype)
+        window = windows(prompts, images.rectangle, c.margin, c.click_window)
+        view = resample(images.pixels, images.rectangle, window, c.glimpse)
+        inside = coverage(prompts, window, c.glimpse, sigma)[..., None]
+        x = rearrange(jnp.concatenate([view, inside], -1), "b k y x c -> (b k) y x c").astype(dtype)
+        x = nn.gelu(nn.Conv(hidden // 4, (3, 3), 2, dtype=dtype, name="glimpse_1")(x))
+        x = nn.gelu(nn.Conv(hidden // 2, (3, 3), 2, dtype=dtype, name="glimpse_2")(x))
+        x = nn.Dense(hidden, dtype=dtype, name="glimpse_3")(x.reshape(*window.shape[:2], -1))
+        if c.glimpse_drop and self.has_rng("drop"):
+            x = x * jax.random.bernoulli(self.make_rng("drop"), 1 - c.glimpse_drop, x.shape[:2])[..., None]
+        return x
+
+
+class Tokens(nn.Module):
+    """Prompt-token fusion: a region token that starts as [CLS] plus a prompt embedding and reads the image through its coverage."""
+
+    config: Any
+    tower: VisionTransformer
+
+    def setup(self) -> None:
+        image = self.config.image
+        self.encoder = PromptEncoder(self.config)
+        # s = 10 * parameter: a plain scale moves too little under Adam to matter
+        self.bias_scale = self.param("bias_scale", nn.initializers.constant(0.1), (image.depth, image.heads))
+        self.log_sigma = self.param("log_sigma", nn.initializers.constant(jnp.log(0.375)), ())  # of a click, in patches
+
+    def __call__(self, images: Images, prompts: RegionPrompts) -> tuple[ImageFeatures, Array]:
+        """Image features (without kept keys and values) and region embeddings [batch, regions, dim], in one pass."""
+        features, regions = self.tower(images, self._stream(images, prompts))
+        return features, regions
+
+    def regions(self, features: ImageFeatures, prompts: RegionPrompts) -> Array:
+        """Region embeddings [batch, regions, dim], L2-normalised, from features that `encode_image` kept."""
+        return self.tower.read(features, self._stream(Images(features.pixels, features.rectangle), prompts))
+
+    def _stream(self, images: Images, prompts: RegionPrompts) -> RegionStream:
+        c = self.config
+        sigma = jnp.exp(self.log_sigma)
+        grid = images.pixels.shape[1] // c.image.patch
+        covered = coverage(prompts, canvas_window(images.rectangle)[:, None], grid, sigma)
+        covered = covered / jnp.maximum(covered.max((-2, -1), keepdims=True), 1e-6)
+        log_coverage = jnp.log(covered + EPS) - jnp.log(1 + EPS)
+        scale = 10 * self.bias_scale if c.prompt.bias else jnp.zeros_like(self.bias_scale)
+        offset = self.encoder(images, prompts, sigma)
+        return RegionStream(offset, rearrange(log_coverage, "b k y x -> b k (y x)"), scale)
+
+
+class Crop(nn.Module):
+    """The crop baseline: the image tower reads each region's window anew, one full pass per region."""
+
+    config: Any
+    tower: VisionTransformer
+
+    def __call__(self, images: Images, prompts: RegionPrompts) -> tuple[ImageFeatures, Array]:
+        """Image features and region embeddings [batch, regions, dim]."""
+        features, _ = self.tower(images)
+        return features, self.regions(features, prompts)
+
+    def regions(self, features: ImageFeatures, prompts: RegionPrompts) -> Array:
+        """Embeddings [batch, regions, dim] of the regions' windows, each enlarged to the whole canvas."""
+        c = self.config.prompt
+        window = windows(prompts, features.rectangle, c.margin, c.click_window)
+        crops = resample(features.pixels, features.rectangle, window, features.pixels.shape[1])
+        full = jnp.broadcast_to(jnp.array([0.0, 0.0, 1.0, 1.0]), (crops.shape[0] * crops.shape[1], 4))
+        read, _ = self.tower(Images(rearrange(crops, "b k y x c -> (b k) y x c"), full))
+        return read.embedding.reshape(*crops.shape[:2], -1)
+
+
+FUSIONS = {"tokens": Tokens, "crop": Crop}

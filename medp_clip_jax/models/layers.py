@@ -1,0 +1,159 @@
+"""The transformer block of CLIP; an image, a text and a region stream walk it with the same weights."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "quick_gelu": lambda x: x * nn.sigmoid(1.702 * x),  # OpenAI's CLIP
+    "gelu": lambda x: nn.gelu(x, approximate=False),
+}
+REMAT = {
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
+
+
+@flax.struct.dataclass
+class KeysValues:
+    """What one block's queries look at: keys and values, each [..., batch, tokens, heads, head_dim]."""
+
+    keys: Array
+    values: Array
+
+
+class LayerNorm(nn.Module):
+    """Layer normalisation with float32 statistics, back in the input's dtype."""
+
+    eps: float
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        scale = self.param("scale", nn.initializers.ones, x.shape[-1:])
+        bias = self.param("bias", nn.initializers.zeros, x.shape[-1:])
+        wide = x.astype(jnp.float32)
+        centred = wide - wide.mean(-1, keepdims=True)
+        variance = jnp.square(centred).mean(-1, keepdims=True)
+        return (centred * jax.lax.rsqrt(variance + self.eps) * scale + bias).astype(x.dtype)
+
+
+class Attention(nn.Module):
+    """Multi-head attention with CLIP's parameters: one `in_proj` for query, key and value, one `out_proj`."""
+
+    width: int
+    heads: int
+    depth: int  # blocks in the tower; it scales the initial output projection
+    dtype: Any
+
+    def setup(self) -> None:
+        std = self.width**-0.5
+        self.in_proj_kernel = self.param("in_proj_kernel", nn.initializers.normal(std), (self.width, 3 * self.width))
+        self.in_proj_bias = self.param("in_proj_bias", nn.initializers.zeros, (3 * self.width,))
+        self.out_proj = nn.Dense(self.width, kernel_init=nn.initializers.normal(std * (2 * self.depth) ** -0.5), dtype=self.dtype)
+
+    def _project(self, x: Array, first: int, last: int) -> list[Array]:
+        """Parts `first` to `last` of (query, key, value), each [batch, tokens, heads, head_dim]."""
+        columns = slice(first * self.width, last * self.width)
+        kernel, bias = self.in_proj_kernel[:, columns].astype(self.dtype), self.in_proj_bias[columns].astype(self.dtype)
+        parts = jnp.split(x @ kernel + bias, last - first, axis=-1)
+        return [part.reshape(*part.shape[:-1], self.heads, -1) for part in parts]
+
+    def __call__(self, x: Array, bias: Array | None = None, causal: bool = False) -> tuple[Array, KeysValues]:
+        """Self-attention of x [batch, tokens, width] with an additive logit bias [batch, 1, 1, tokens]."""
+        query, key, value = self._project(x, 0, 3)
+        return self._attend(query, KeysValues(key, value), bias, causal), KeysValues(key, value)
+
+    def read(self, x: Array, kept: KeysValues, bias: Array | None) -> Array:
+        """Attention of x [batch, regions, width] to kept keys and values only, with a bias [batch, heads, regions, tokens]."""
+        (query,) = self._project(x, 0, 1)
+        return self._attend(query, kept, bias, False)
+
+    def _attend(self, query: Array, kept: KeysValues, bias: Array | None, causal: bool) -> Array:
+        mixed = jax.nn.dot_product_attention(query, kept.keys, kept.values, bias=bias, is_causal=causal)
+        return self.out_proj(mixed.reshape(*mixed.shape[:-2], self.width))
+
+
+class Mlp(nn.Module):
+    """CLIP's two-layer perceptron."""
+
+    hidden: int
+    depth: int
+    activation: str
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        width = x.shape[-1]
+        inner = nn.Dense(self.hidden, kernel_init=nn.initializers.normal((2 * width) ** -0.5), dtype=self.dtype, name="c_fc")(x)
+        init = nn.initializers.normal(width**-0.5 * (2 * self.depth) ** -0.5)
+        return nn.Dense(width, kernel_init=init, dtype=self.dtype, name="c_proj")(ACTIVATIONS[self.activation](inner))
+
+
+class Block(nn.Module):
+    """One pre-LN block over an image or text stream, a region stream that reads it, or both.
+
+    The region stream's queries see the block's keys and values of the other stream, never each other; those come from the same call
+    (one pass) or from an earlier one (`kept`).
+    """
+
+    width: int
+    heads: int
+    depth: int
+    mlp_ratio: float
+    activation: str
+    eps: float
+    dtype: Any
+    causal: bool = False
+
+    def setup(self) -> None:
+        self.ln_1 = LayerNorm(self.eps)
+        self.attn = Attention(self.width, self.heads, self.depth, self.dtype)
+        self.ln_2 = LayerNorm(self.eps)
+        self.mlp = Mlp(int(self.width * self.mlp_ratio), self.depth, self.activation, self.dtype)
+
+    def __call__(
+        self,
+        streams: tuple[Array | None, Array | None],
+        kept: KeysValues | None,
+        scale: Array | None,
+        coverage: Array | None,
+        bias: Array | None,
+    ) -> tuple[tuple[Array | None, Array | None], KeysValues | None]:
+        """Streams (x [batch, tokens, width], regions [batch, regions, width]) through the block, and x's keys and values.
+
+        `coverage` is the log coverage per key [batch, regions, tokens], `scale` [heads] its learned factor, `bias` [batch, 1, 1, tokens]
+        hides the canvas from both streams.
+        """
+        x, regions = streams
+        if x is not None:
+            mixed, kept = self.attn(self.ln_1(x), bias, self.causal)
+            x = x + mixed
+            x = x + self.mlp(self.ln_2(x))
+        if regions is not None:
+            logits = scale[:, None, None] * coverage[:, None]
+            logits = (logits if bias is None else logits + bias).astype(regions.dtype)
+            regions = regions + self.attn.read(self.ln_1(regions), kept, logits)
+            regions = regions + self.mlp(self.ln_2(regions))
+        return (x, regions), (kept if regions is None else None)
+
+
+def stack(width: int, heads: int, depth: int, config: Any, mlp_ratio: float, causal: bool = False) -> nn.Module:
+    """`depth` blocks as one scanned module: parameters, kept keys and values and `scale` carry a leading [depth] axis."""
+    block = Block
+    if config.remat != "none":
+        block = nn.remat(Block, policy=REMAT[config.remat], prevent_cse=False)
+    scanned = nn.scan(
+        block,
+        variable_axes={"params": 0},
+        split_rngs={"params": True},
+        in_axes=(0, 0, nn.broadcast, nn.broadcast),
+        out_axes=0,
+        length=depth,
+        unroll=config.unroll,
+    )
+    return scanned(width, heads, depth, mlp_ratio, config.activation, config.norm_eps, jnp.dtype(config.dtype), causal)

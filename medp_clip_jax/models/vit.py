@@ -1,0 +1,148 @@
+"""The image tower: CLIP's vision transformer, read once by the image and any number of times by regions."""
+
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+
+from medp_clip_jax.models.layers import KeysValues, LayerNorm, stack
+
+Array = jax.Array
+HIDDEN = -1e9  # logit of a key that nobody may see; finite, so that bf16 softmax stays clean
+
+
+@flax.struct.dataclass
+class Images:
+    """Images on a square canvas: pixels [batch, size, size, 3] and where each image lies on it.
+
+    Pixels are RGB, uint8 in [0, 255] or float in [0, 1]; `rectangle` [batch, 4] is (x0, y0, x1, y1) in [0, 1] of the canvas.
+    """
+
+    pixels: Array
+    rectangle: Array
+
+
+@flax.struct.dataclass
+class ImageFeatures:
+    """What later questions about an image need, so that the image is read only once."""
+
+    embedding: Array  # [batch, dim], L2-normalised: the global view
+    patches: Array  # [batch, patches, width], the last block's output
+    kept: KeysValues  # keys and values of every block, [depth, batch, 1 + patches, heads, head_dim]
+    pixels: Array  # [batch, size, size, 3], normalised model input
+    rectangle: Array  # [batch, 4]: the image on the canvas
+    canvas: Array  # bool [batch, patches]: patches without any image, hidden from attention
+
+
+@flax.struct.dataclass
+class RegionStream:
+    """What makes a region token differ from [CLS]: its start and what it may look at."""
+
+    offset: Array  # [batch, regions, width], added to the [CLS] token
+    coverage: Array  # [batch, regions, patches], logarithm of the scaled coverage
+    scale: Array  # [depth, heads], learned factor of the coverage bias
+
+
+def normalise(x: Array) -> Array:
+    """L2-normalises the last axis in float32."""
+    x = x.astype(jnp.float32)
+    return x * jax.lax.rsqrt(jnp.maximum(jnp.square(x).sum(-1, keepdims=True), 1e-12))
+
+
+class VisionTransformer(nn.Module):
+    """CLIP's ViT with parameters named as in CLIP (`conv1`, `class_embedding`, ..., `proj`)."""
+
+    config: Any  # the model section of the configuration
+
+    def setup(self) -> None:
+        c, image = self.config, self.config.image
+        std = image.width**-0.5
+        self.conv1 = self.param("conv1", nn.initializers.lecun_normal(in_axis=(0, 1, 2)), (image.patch, image.patch, 3, image.width))
+        self.class_embedding = self.param("class_embedding", nn.initializers.normal(std), (image.width,))
+        tokens = (image.size // image.patch) ** 2 + 1
+        self.positional_embedding = self.param("positional_embedding", nn.initializers.normal(std), (tokens, image.width))
+        self.ln_pre = LayerNorm(c.norm_eps)
+        self.resblocks = stack(image.width, image.heads, image.depth, c, image.mlp_ratio)
+        self.ln_post = LayerNorm(c.norm_eps)
+        self.proj = self.param("proj", nn.initializers.normal(std), (image.width, c.embed))
+
+    def prepare(self, images: Images | Array) -> Images:
+        """Normalised float32 pixels; a bare array [batch, size, size, 3] fills its canvas.
+
+        Raises:
+          ValueError: the canvas is not square or not a multiple of the patch size.
+        """
+        if not isinstance(images, Images):
+            images = Images(images, jnp.broadcast_to(jnp.array([0.0, 0.0, 1.0, 1.0]), (len(images), 4)))
+        height, width, channels = images.pixels.shape[1:]
+        patch = self.config.image.patch
+        if height != width or height % patch or channels != 3:
+            raise ValueError(f"images: expected [batch, size, size, 3] with size a multiple of {patch}, got {images.pixels.shape}; use the processor")
+        scale = 1 / 255 if images.pixels.dtype == jnp.uint8 else 1.0
+        pixels = (jnp.asarray(images.pixels, jnp.float32) * scale - jnp.array(self.config.mean)) / jnp.array(self.config.std)
+        return Images(pixels, jnp.asarray(images.rectangle, jnp.float32))
+
+    def __call__(self, images: Images, stream: RegionStream | None = None) -> tuple[ImageFeatures, Array | None]:
+        """Reads prepared images, and in the same pass the regions of `stream` if given: (features, [batch, regions, dim] or None).
+
+        With a stream, the features keep no keys and values: training needs them once only.
+        """
+        grid = images.pixels.shape[1] // self.config.image.patch
+        canvas = canvas_patches(images.rectangle, grid)
+        x = self.ln_pre(self._embed(images.pixels, grid))
+        regions = None if stream is None else self._start(len(x), stream)
+        (x, regions), kept = self._walk((x, regions), None, stream, canvas)
+        features = ImageFeatures(self._leave(x[:, 0]), x[:, 1:], kept, images.pixels, images.rectangle, canvas)
+        return features, None if regions is None else self._leave(regions)
+
+    def read(self, features: ImageFeatures, stream: RegionStream) -> Array:
+        """Region embeddings [batch, regions, dim], L2-normalised, from kept features."""
+        regions = self._start(len(features.embedding), stream)
+        (_, regions), _ = self._walk((None, regions), features.kept, stream, features.canvas)
+        return self._leave(regions)
+
+    def _embed(self, pixels: Array, grid: int) -> Array:
+        dtype = jnp.dtype(self.config.dtype)
+        patches = rearrange(pixels.astype(dtype), "b (y p) (x q) c -> b (y x) (p q c)", y=grid, x=grid)
+        patches = patches @ self.conv1.reshape(-1, self.config.image.width).astype(dtype)
+        cls = jnp.broadcast_to(self.class_embedding.astype(dtype), (len(patches), 1, patches.shape[-1]))
+        return jnp.concatenate([cls, patches], 1) + self._positions(grid).astype(dtype)
+
+    def _positions(self, grid: int) -> Array:
+        """Positions for a grid x grid canvas, bicubically interpolated where it is not the trained one."""
+        trained = self.config.image.size // self.config.image.patch
+        if grid == trained:
+            return self.positional_embedding
+        cls, rest = self.positional_embedding[:1], self.positional_embedding[1:]
+        rest = jax.image.resize(rest.reshape(trained, trained, -1), (grid, grid, rest.shape[-1]), "cubic")
+        return jnp.concatenate([cls, rest.reshape(grid * grid, -1)])
+
+    def _start(self, batch: int, stream: RegionStream) -> Array:
+        """Region tokens start as the [CLS] token plus their prompt embedding."""
+        cls = self.ln_pre((self.class_embedding.astype(self.config.dtype) + self.positional_embedding[0].astype(self.config.dtype))[None, None])
+        return jnp.broadcast_to(cls, (batch, 1, cls.shape[-1])) + stream.offset.astype(cls.dtype)
+
+    def _walk(self, streams: tuple, kept: KeysValues | None, stream: RegionStream | None, canvas: Array) -> tuple:
+        hidden = jnp.pad(jnp.where(canvas, HIDDEN, 0.0), ((0, 0), (1, 0)))[:, None, None, :].astype(self.config.dtype)
+        scale = coverage = None
+        if stream is not None:
+            scale, coverage = stream.scale, jnp.pad(stream.coverage, ((0, 0), (0, 0), (1, 0)))  # 0 on the [CLS] key
+        return self.resblocks(streams, kept, scale, coverage, hidden)
+
+    def _leave(self, tokens: Array) -> Array:
+        return normalise(self.ln_post(tokens) @ self.proj.astype(tokens.dtype))
+
+
+def canvas_patches(rectangle: Array, grid: int) -> Array:
+    """Patches that no part of the image touches, bool [batch, grid * grid]."""
+    edges = jnp.linspace(0, 1, grid + 1)
+    slack = 1e-6  # an edge on a patch border must not count as a touch
+
+    def outside(low: Array, high: Array) -> Array:
+        return (edges[1:] <= low[:, None] + slack) | (edges[:-1] >= high[:, None] - slack)
+
+    columns, rows = outside(rectangle[:, 0], rectangle[:, 2]), outside(rectangle[:, 1], rectangle[:, 3])
+    return (rows[:, :, None] | columns[:, None, :]).reshape(len(rectangle), -1)
