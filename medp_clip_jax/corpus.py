@@ -1,0 +1,200 @@
+"""Reading a corpus: a directory of ArrayRecord sources with a manifest and an ontology, written by `data.build`.
+
+    corpus.json                               what is there: sources, splits, counts, provenance, checksums
+    ontology.json                             every label id of the corpus, with names and parents
+    region_corpus/<source>/<version>/         one TFDS dataset per source
+"""
+
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from medp_clip_jax.errors import InputError
+from medp_clip_jax.ontology import Ontology
+from medp_clip_jax.records import Region, RegionExample
+
+MANIFEST = "corpus.json"
+ONTOLOGY = "ontology.json"
+DATASET = "region_corpus"
+FORMAT = 1  # of the manifest and the records
+
+
+@dataclasses.dataclass(frozen=True)
+class Corpus:
+    """An opened corpus; cheap to open, as no record is touched before it is asked for."""
+
+    directory: pathlib.Path
+    manifest: Mapping[str, Any]
+    ontology: Ontology
+
+    @functools.cached_property
+    def sources(self) -> tuple[str, ...]:
+        """Names of the sources, sorted."""
+        return tuple(sorted(self.manifest["sources"]))
+
+    @functools.cached_property
+    def labels(self) -> tuple[str, ...]:
+        """Sorted ontology ids of all region labels, over all splits."""
+        return tuple(sorted({label for split in self.splits for label in self.label_counts(split)}))
+
+    @functools.cached_property
+    def splits(self) -> tuple[str, ...]:
+        """Names of all splits that hold an image, sorted."""
+        return tuple(sorted({split for source in self.manifest["sources"].values() for split in source["splits"]}))
+
+    def count(self, name: str, split: str) -> int:
+        """Number of images of a source's split, 0 where it has none."""
+        return self._statistics(name, split).get("images", 0)
+
+    def label_counts(self, split: str) -> dict[str, int]:
+        """Regions of each label in a split, over all sources."""
+        return self._total(split, "labels")
+
+    def label_groups(self, split: str) -> dict[str, int]:
+        """Groups (patients, volumes) with at least one region of each label in a split, over all sources."""
+        return self._total(split, "label_groups")
+
+    def source(self, name: str, split: str) -> Sequence[RegionExample]:
+        """Random access to the records of one source's split, safe to share between threads; empty if it has none.
+
+        Raises InputError for an unknown source, and for a missing or truncated file; reading a damaged record raises
+        InputError naming the file and the record.
+        """
+        count = self.count(name, split)
+        if not count:
+            return ()
+        folder = self.directory / self.manifest["sources"][name]["path"]
+        _check_sizes(self.directory, self.manifest["sources"][name]["files"], split)
+        return _Records(folder, split, count)
+
+    def _statistics(self, name: str, split: str) -> Mapping[str, Any]:
+        if name not in self.manifest["sources"]:
+            raise InputError(f"{self.directory}: no source {name!r}, it has {', '.join(self.sources)}: name one of these")
+        return self.manifest["sources"][name]["splits"].get(split, {})
+
+    def _total(self, split: str, field: str) -> dict[str, int]:
+        total: dict[str, int] = {}
+        for name in self.sources:
+            for label, count in self._statistics(name, split).get(field, {}).items():
+                total[label] = total.get(label, 0) + count
+        return dict(sorted(total.items()))
+
+
+class _Records(Sequence[RegionExample]):
+    """The records of one split. The reader is opened on first use and left out of pickles, for worker processes."""
+
+    def __init__(self, folder: pathlib.Path, split: str, count: int):
+        self._folder, self._split, self._count = folder, split, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(self._count))]
+        number = index + self._count if index < 0 else index
+        if not 0 <= number < self._count:
+            raise IndexError(f"record {index} of {self._count}")
+        try:
+            return _example(self._reader[int(number)])
+        except (RuntimeError, ValueError, OSError, KeyError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(
+                f"{self._folder}: record {number} of split {self._split!r} cannot be read ({reason}): rebuild the corpus"
+            ) from error
+
+    def __repr__(self) -> str:  # grain names its sources by this
+        return f"{self._folder.parent.name}/{self._split} [{self._count}]"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "_reader"}
+
+    @functools.cached_property
+    def _reader(self):
+        import tensorflow_datasets as tfds  # a second's import, needed only where records are read
+
+        builder = tfds.builder_from_directory(self._folder)
+        return builder.as_data_source(split=self._split, decoders={"image": tfds.decode.SkipDecoding()})
+
+
+def _example(record: Mapping[str, Any]) -> RegionExample:
+    stored = record["regions"]
+    regions = tuple(
+        Region(label.decode(), tuple(map(float, box)), rle, float(area))
+        for label, box, rle, area in zip(stored["label"], stored["box"], stored["rle"], stored["area"], strict=True)
+    )
+    texts = ("dataset", "image_id", "group", "modality", "anatomy", "view", "caption")
+    return RegionExample(
+        image=record["image"],
+        width=int(record["width"]),
+        height=int(record["height"]),
+        image_labels=tuple(label.decode() for label in record["image_labels"]),
+        regions=regions,
+        flips=bool(record["flips"]),
+        **{name: record[name].decode() for name in texts},
+    )
+
+
+def _check_sizes(directory: pathlib.Path, files: Mapping[str, int], split: str) -> None:
+    """A file that lost its tail still opens, and would fail in the middle of a run."""
+    for name, expected in files.items():
+        if f"-{split}." not in name:
+            continue
+        path = directory / name
+        found = path.stat().st_size if path.is_file() else None
+        if found != expected:
+            state = "is missing" if found is None else f"has {found} bytes instead of {expected}"
+            raise InputError(f"{path}: the record file {state}: build this source again")
+
+
+def open_corpus(directory: str | os.PathLike[str]) -> Corpus:
+    """Opens the corpus in `directory`; InputError if there is none, or its manifest or ontology cannot be used."""
+    directory = pathlib.Path(directory)
+    path = directory / MANIFEST
+    if not path.is_file():
+        raise InputError(f"{directory}: not a corpus (no {MANIFEST}): make one with `python -m data.build`")
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        version = manifest["format"]
+        manifest["sources"].items()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: not a corpus manifest ({error!r}): build the corpus again") from error
+    if version != FORMAT:
+        raise InputError(f"{path}: corpus format {version}, this version reads {FORMAT}: build the corpus again")
+    return Corpus(directory, manifest, Ontology.load(directory / ONTOLOGY))
+
+
+def ensure_corpus(directory: str | os.PathLike[str], build_args: Sequence[str]) -> Corpus:
+    """Opens the corpus in `directory`, after building it with `python -m data.build *build_args` if it is absent.
+
+    Raises InputError with the build's own message if that fails, or if there is neither a corpus nor a way to build one.
+    """
+    directory = pathlib.Path(directory)
+    if not (directory / MANIFEST).is_file() and build_args:
+        _build(directory, build_args)
+    return open_corpus(directory)
+
+
+def _build(directory: pathlib.Path, build_args: Sequence[str]) -> None:
+    root = str(pathlib.Path(__file__).resolve().parents[1])  # `data` lies beside this package
+    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    command = [sys.executable, "-m", "data.build", *build_args, f"--output={directory}"]
+    print(f"building the corpus {directory}", flush=True)
+    with subprocess.Popen(
+        command, env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)}, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        last = ""
+        for line in process.stderr:
+            last = line.strip() or last
+            if not line.startswith("error: "):
+                sys.stderr.write(line)
+    if process.returncode:
+        reason = last.removeprefix("error: ") or f"exit code {process.returncode}"
+        raise InputError(f"building the corpus {directory} failed: {reason}")
