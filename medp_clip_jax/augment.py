@@ -1,0 +1,94 @@
+"""Random views of an image and how they land on the model's square canvas; image and prompts always move together."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from medp_clip_jax.records import RegionExample
+
+PADDING = (123, 117, 104)  # mean colour of CLIP's training images: the tower's normalisation maps it to about zero
+
+
+def random_view(width: int, height: int, scale: Sequence[float], rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """A random rectangle (x0, y0, x1, y1) of whole pixels with the image's aspect and a share of its area uniform in
+    `scale`, in (0, 1].
+
+    Whole pixels, so that the share of a region that stays in the view is exact.
+    """
+    side = math.sqrt(rng.uniform(*scale))
+    w, h = max(1, round(width * side)), max(1, round(height * side))
+    x0, y0 = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
+    return x0, y0, x0 + w, y0 + h
+
+
+def box_share(box: Sequence[float], view: Sequence[float]) -> float:
+    """Share of the box's area that lies in the view, in [0, 1]; both (x0, y0, x1, y1) in pixels."""
+    width, height = box[2] - box[0], box[3] - box[1]
+    if width <= 0 or height <= 0:
+        return 0.0
+    w = min(box[2], view[2]) - max(box[0], view[0])
+    h = min(box[3], view[3]) - max(box[1], view[1])
+    return max(w, 0) * max(h, 0) / (width * height)
+
+
+def letterbox(
+    pixels: np.ndarray,
+    size: int,
+    box: Sequence[float] | None = None,
+    table: np.ndarray | None = None,
+    mirror: bool = False,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scales (a box of) an image by its longer side onto the centre of a square canvas.
+
+    `pixels` is uint8 [height, width] or [height, width, 3], `box` (x0, y0, x1, y1) in its pixels, `table` uint8 [256]
+    is applied to the values and `mirror` swaps left and right of the image, not of the padding. Returns the canvas,
+    uint8 [size, size, 3], and the rectangle that the image fills on it, float32 [4] as (x0, y0, x1, y1) in [0, 1].
+    """
+    height, width = pixels.shape[:2]
+    box = (0, 0, width, height) if box is None else tuple(box)
+    scale = size / max(box[2] - box[0], box[3] - box[1])
+    w, h = (min(size, max(1, round(side * scale))) for side in (box[2] - box[0], box[3] - box[1]))
+    image = np.asarray(Image.fromarray(pixels).resize((w, h), Image.Resampling.BILINEAR, box=box))
+    if table is not None:
+        image = table[image]
+    if mirror:
+        image = image[:, ::-1]
+    x, y = (size - w) // 2, (size - h) // 2
+    canvas = np.empty((size, size, 3), np.uint8)
+    if (w, h) != (size, size):
+        canvas[:] = PADDING
+    canvas[y : y + h, x : x + w] = image[..., None] if image.ndim == 2 else image
+    return canvas, np.array([x, y, x + w, y + h], np.float32) / size
+
+
+def jitter_table(strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Random gamma, contrast and brightness as a lookup table, uint8 [256]; `strength` 0 is the identity.
+
+    One table for all channels: hue carries diagnosis in histology, dermoscopy and fundus photographs.
+    """
+    gamma, contrast = np.exp(rng.uniform(-strength, strength, 2))
+    value = np.linspace(0, 1, 256) ** gamma
+    value = (value - 0.5) * contrast + 0.5 + rng.uniform(-strength, strength) / 2
+    return np.clip(np.rint(value * 255), 0, 255).astype(np.uint8)
+
+
+def may_mirror(example: RegionExample, enabled: bool, ontology) -> bool:
+    """Whether left and right of this image may be swapped: configuration and source agree, and no label of it names a
+    side.
+    """
+    if not (enabled and example.flips):
+        return False
+    labels = (*example.image_labels, *(region.label for region in example.regions))
+    return not any(ontology[label].laterality for label in labels if label in ontology)
+
+
+def mirror_prompts(prompts: dict[str, np.ndarray]) -> None:
+    """Swaps left and right of the prompts of one image in place (arrays named as `RegionPrompts`' fields, leading axis
+    regions).
+    """
+    prompts["masks"][:] = prompts["masks"][:, :, ::-1].copy()
+    boxes, points = prompts["boxes"], prompts["points"]
+    boxes[:, [0, 2]] = np.where(prompts["box_valid"][:, None], 1 - boxes[:, [2, 0]], 0)
+    points[..., 0] = np.where(prompts["point_labels"] >= 0, 1 - points[..., 0], 0)

@@ -1,0 +1,276 @@
+"""Records to training batches: a pure grain chain in which batch i is a function of the configuration and i alone."""
+
+import dataclasses
+import functools
+import hashlib
+import threading
+from collections.abc import Sequence
+
+import grain
+import numpy as np
+
+from medp_clip_jax import augment, simulate
+from medp_clip_jax.errors import InputError
+from medp_clip_jax.prompts import RegionPrompts
+from medp_clip_jax.records import Region, RegionExample, decode_image, decode_mask
+
+_LEAST_VISIBLE = 0.5  # a region with less of its area in the view is not asked about
+_VIEW_TRIES = 4
+_OVERSAMPLE = (
+    1.5  # images are kept at this multiple of the canvas, so that views of 60 % of the area need no upsampling
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """A record without its encoded bytes, its pixels (uint8 [h, w] or [h, w, 3], perhaps reduced), and its masks cut so
+    far.
+    """
+
+    example: RegionExample
+    pixels: np.ndarray
+    cuts: dict[int, tuple[np.ndarray, tuple[int, int]]]
+
+
+class ImageCache:
+    """Random access to a source's records as `Loaded`; the first `limit` read, over all caches that share `count`, stay
+    in memory.
+
+    Nothing is evicted: under shuffled epochs a least-recently-used cache smaller than its source would never hit.
+    """
+
+    def __init__(
+        self, records: Sequence[RegionExample], max_side: int, limit: int, count: list[int], lock: threading.Lock
+    ):
+        self._records, self._max_side, self._limit, self._count, self._lock = records, max_side, limit, count, lock
+        self._kept: dict[int, Loaded] = {}
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> Loaded:
+        kept = self._kept.get(index)
+        if kept is not None:
+            return kept
+        loaded = load(self._records[index], self._max_side)
+        with self._lock:  # threads may decode one image twice, but count it once
+            if index not in self._kept and self._count[0] < self._limit:
+                self._count[0] += 1
+                self._kept[index] = loaded
+        return loaded
+
+
+def load(example: RegionExample, max_side: int) -> Loaded:
+    """Decodes a record to at most `max_side` pixels a side; grey images keep one channel. InputError names an
+    unreadable record.
+    """
+    try:
+        pixels = decode_image(example.image, max_side)
+    except InputError as error:
+        raise InputError(f"{example.dataset}/{example.image_id}: {error}") from error
+    if np.array_equal(pixels[..., 0], pixels[..., 1]) and np.array_equal(pixels[..., 0], pixels[..., 2]):
+        pixels = np.ascontiguousarray(pixels[..., 0])
+    return Loaded(dataclasses.replace(example, image=b""), pixels, {})
+
+
+def cut_mask(loaded: Loaded, index: int) -> tuple[np.ndarray, tuple[int, int]]:
+    """Region `index`'s mask cut to its bounding box and the box's corner (x, y), decoded on first use; InputError names
+    a bad record.
+    """
+    found = loaded.cuts.get(index)
+    if found is None:
+        example = loaded.example
+        try:
+            found = simulate.cut(decode_mask(example.regions[index].rle, example.height, example.width))
+        except InputError as error:
+            raise InputError(f"{example.dataset}/{example.image_id}: {error}") from error
+        loaded.cuts[index] = found
+    return found
+
+
+def max_side(config) -> int:
+    """Longest side in pixels at which images are decoded for the canvas of `config`."""
+    return round(_OVERSAMPLE * config.model.image.size)
+
+
+def text_id(text: str) -> int:
+    """Stable id of a caption in [0, 2**31): equal captions, and in practice only those, share it on every machine."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big") >> 1
+
+
+def mixture(corpus, config, split: str) -> dict[str, float]:
+    """Weight of each source that has images in the split: images ** temperature, or config.data.weights, which then is
+    the whole mixture.
+
+    Raises:
+      InputError: an unknown source, a weight below zero, or nothing left to draw from.
+    """
+    weights = dict(config.data.weights)
+    for name in (*config.data.sources, *weights):
+        if name not in corpus.sources:
+            raise InputError(f"config.data names the source {name!r}; the corpus has {', '.join(corpus.sources)}")
+    chosen = weights or config.data.sources or corpus.sources
+    sizes = {name: len(corpus.source(name, split)) for name in corpus.sources if name in chosen}
+    mixed = {name: weights.get(name, size**config.data.temperature) for name, size in sizes.items() if size}
+    if any(weight < 0 for weight in mixed.values()):
+        raise InputError(f"config.data.weights: expected weights >= 0, got {weights}")
+    mixed = {name: float(weight) for name, weight in mixed.items() if weight > 0}
+    if not mixed:
+        raise InputError(
+            f"no images in split {split!r} of sources {', '.join(chosen)}: name other sources or another split"
+        )
+    return mixed
+
+
+def _mixed(corpus, config, wrap) -> grain.MapDataset:
+    """The endless stream of training records: each source shuffled anew every epoch, drawn in proportion to its weight."""
+    split, weights = config.data.train_split, mixture(corpus, config, config.data.train_split)
+    parts = []
+    for name in weights:
+        records = wrap(corpus.source(name, split))
+        # the source's name is part of its seed, so that adding a source does not reorder the others
+        parts.append(grain.MapDataset.source(records).seed((config.seed + text_id(name)) % 2**31).shuffle().repeat())
+    return grain.MapDataset.mix(parts, list(weights.values()))
+
+
+def region_order(labels: Sequence[str], rng: np.random.Generator) -> list[int]:
+    """A random order of an image's regions: the first region of every label comes before any label's second."""
+    turn: dict[str, int] = {}
+    rounds = []
+    for index in rng.permutation(len(labels)).tolist():
+        turn[labels[index]] = turn.get(labels[index], -1) + 1
+        rounds.append((turn[labels[index]], len(rounds), index))
+    return [index for _, _, index in sorted(rounds)]
+
+
+def _draw(
+    example: RegionExample, known, scale, rng: np.random.Generator
+) -> tuple[tuple[int, int, int, int], list[int]]:
+    """A random view and the regions to ask about in it, best first; the view shows the first region unless a few tries
+    fail.
+    """
+    order = [
+        i for i in region_order([region.label for region in example.regions], rng) if example.regions[i].label in known
+    ]
+    view = augment.random_view(example.width, example.height, scale, rng)
+    for _ in range(_VIEW_TRIES):
+        if not order or augment.box_share(example.regions[order[0]].box, view) >= _LEAST_VISIBLE:
+            break
+        view = augment.random_view(example.width, example.height, scale, rng)
+    return view, [i for i in order if augment.box_share(example.regions[i].box, view) > 0]
+
+
+def _target(loaded: Loaded, index: int, view: tuple[int, int, int, int]) -> simulate.Target | None:
+    region: Region = loaded.example.regions[index]
+    if region.rle:
+        return simulate.see_mask(*cut_mask(loaded, index), view, _LEAST_VISIBLE)
+    if augment.box_share(region.box, view) < _LEAST_VISIBLE:
+        return None
+    x0, y0, x1, y1 = region.box
+    return simulate.Target((max(x0, view[0]), max(y0, view[1]), min(x1, view[2]), min(y1, view[3])), None)
+
+
+def _kinds(config) -> tuple[tuple[str, ...], np.ndarray]:
+    """Prompt kinds and their cumulative probabilities."""
+    shares = dict(config.input.prompt_kinds)
+    unknown = set(shares) - set(simulate.KINDS)
+    if unknown or not shares or min(shares.values()) < 0 or sum(shares.values()) <= 0:
+        raise InputError(
+            f"config.input.prompt_kinds: expected shares >= 0 of {', '.join(simulate.KINDS)}, got {shares}"
+        )
+    kinds = tuple(kind for kind in simulate.KINDS if shares.get(kind, 0) > 0)
+    cumulative = np.cumsum([shares[kind] for kind in kinds])
+    return kinds, cumulative / cumulative[-1]
+
+
+def _element(
+    loaded: Loaded, rng: np.random.Generator, *, config, ontology, tokenizer, index, kinds
+) -> dict[str, np.ndarray]:
+    """One training example: view, regions and prompts, canvas, caption."""
+    example, settings = loaded.example, config.input
+    view, candidates = _draw(example, index, settings.crop_scale, rng)
+    labels = np.full(settings.regions, -1, np.int32)
+    prompts = simulate.empty_prompts(settings.regions, settings.points, settings.mask_size)
+    row = 0
+    for candidate in candidates:
+        if row == settings.regions:
+            break
+        target = _target(loaded, candidate, view)
+        if target is None:
+            continue
+        kind = kinds[0][int(np.searchsorted(kinds[1], rng.random(), side="right"))]
+        simulate.write_simulated(prompts, row, target, view, kind, rng)
+        labels[row] = index[example.regions[candidate].label]
+        row += 1
+    mirror = augment.may_mirror(example, settings.flips, ontology) and rng.random() < 0.5
+    if mirror:
+        augment.mirror_prompts(prompts)
+    height, width = loaded.pixels.shape[:2]
+    scale = width / example.width, height / example.height  # of the stored image to its decoded pixels
+    table = augment.jitter_table(settings.jitter, rng)
+    box = [edge * side for edge, side in zip(view, scale * 2, strict=True)]
+    image, rectangle = augment.letterbox(loaded.pixels, config.model.image.size, box, table, mirror)
+    caption = ontology.caption(example, rng)
+    text = np.asarray(tokenizer([caption], config.model.text.context)[0], np.int32)
+    return {
+        "image": image,
+        "rectangle": rectangle,
+        "label": labels,
+        "text": text,
+        "text_id": np.int32(text_id(caption)),
+        **prompts,
+    }
+
+
+def stack(elements: Sequence[dict[str, np.ndarray]]) -> dict:
+    """Elements to one batch: arrays get a leading batch axis, and those of the prompts become a `RegionPrompts`."""
+    batch = {name: np.stack([element[name] for element in elements]) for name in elements[0]}
+    fields = [field.name for field in dataclasses.fields(RegionPrompts)]
+    return batch | {"prompts": RegionPrompts(**{name: batch.pop(name) for name in fields})}
+
+
+def train_dataset(corpus, config, tokenizer, bank, process_index: int = 0, process_count: int = 1) -> grain.MapDataset:
+    """The training batches of one process: element i is its part of global batch i, the length is config.train.steps.
+
+    A batch holds image uint8 [batch, size, size, 3], rectangle float32 [batch, 4] (where the view lies on the canvas,
+    in [0, 1]), prompts `RegionPrompts` [batch, regions, ...] in [0, 1] of the view, label int32 [batch, regions] (row
+    of the bank, -1 = padding), text int32 [batch, context] and text_id int32 [batch] (equal captions share it). The
+    examples of a step do not depend on the number of processes: process p of P takes every P-th. InputError where the
+    mixture, the prompt kinds or the batch size cannot be used.
+    """
+    batch_size, steps = config.input.batch_size, config.train.steps
+    if batch_size % process_count:
+        raise InputError(
+            f"config.input.batch_size: {batch_size} does not divide among {process_count} processes; choose a multiple"
+        )
+    if not 1 <= config.input.mask_size <= 64:
+        raise InputError(f"config.input.mask_size: expected 1 to 64, got {config.input.mask_size}")
+    count, lock = [0], threading.Lock()
+    wrap = functools.partial(
+        ImageCache, max_side=max_side(config), limit=config.input.cache_images, count=count, lock=lock
+    )
+    index = {label: row for row, label in enumerate(bank.ids)}
+    make = functools.partial(
+        _element, config=config, ontology=corpus.ontology, tokenizer=tokenizer, index=index, kinds=_kinds(config)
+    )
+    examples = _mixed(corpus, config, wrap)[: steps * batch_size].seed(config.seed).random_map(make)
+    return examples[process_index::process_count].batch(batch_size // process_count, batch_fn=stack)
+
+
+def label_prior(corpus, config, bank, examples: int = 2000) -> np.ndarray:
+    """Log prior of the sampled regions over the bank, float32 [labels], with add-one smoothing.
+
+    Runs the region sampler over the first `examples` records of the training stream with the same views, visibility by
+    boxes alone; nothing is decoded. It does not depend on the number of processes.
+    """
+    rng = np.random.default_rng(config.seed)
+    index = {label: row for row, label in enumerate(bank.ids)}
+    counts = np.ones(len(index))
+    records = _mixed(corpus, config, lambda records: records)
+    for i in range(examples):
+        example = records[i]
+        view, candidates = _draw(example, index, config.input.crop_scale, rng)
+        visible = [r for r in candidates if augment.box_share(example.regions[r].box, view) >= _LEAST_VISIBLE]
+        for region in visible[: config.input.regions]:
+            counts[index[example.regions[region].label]] += 1
+    return np.log(counts / counts.sum()).astype(np.float32)

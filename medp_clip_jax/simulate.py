@@ -1,0 +1,258 @@
+"""Prompts as users and annotators would give them, simulated on the host from ground-truth masks and boxes.
+
+Masks come cut to their bounding box with its `corner` (x, y), whole pixels of the stored image. Simulated prompts are
+written into the arrays of `empty_prompts`, in [0, 1] of the view through which the image is seen.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import ndimage
+
+KINDS = ("mask", "box", "point", "box_point", "mask_box")
+_SEARCH = 64  # training clicks search the centre of a mask on a grid of at most this side
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """The part of a region that a view shows: its box (x0, y0, x1, y1) in image pixels, its mask, bool, cut to that box
+    (None = box only).
+    """
+
+    box: tuple[float, float, float, float]
+    mask: np.ndarray | None
+
+    @property
+    def corner(self) -> tuple[int, int]:
+        return int(self.box[0]), int(self.box[1])
+
+
+def cut(mask: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
+    """A mask [height, width] cut to its bounding box, bool, and that box's corner (x, y); an empty mask gives a [0, 0]
+    array.
+    """
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return np.zeros((0, 0), bool), (0, 0)
+    part = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return np.ascontiguousarray(part).astype(bool), (int(columns[0]), int(rows[0]))
+
+
+def see_mask(mask: np.ndarray, corner: tuple[int, int], view: Sequence[int], least: float) -> Target | None:
+    """What a view of whole pixels shows of a cut mask; None where that is less than the share `least` of its area."""
+    x, y = corner
+    height, width = mask.shape
+    left, top = max(view[0] - x, 0), max(view[1] - y, 0)
+    if left == 0 and top == 0 and x + width <= view[2] and y + height <= view[3]:
+        return Target((x, y, x + width, y + height), mask) if mask.size else None
+    part = mask[top : max(view[3] - y, 0), left : max(view[2] - x, 0)]
+    if not part.size or part.sum() < max(least * mask.sum(), 1):
+        return None
+    part, (dx, dy) = cut(part)
+    x, y = x + left + dx, y + top + dy
+    return Target((x, y, x + part.shape[1], y + part.shape[0]), part)
+
+
+def area_map(mask: np.ndarray, corner: tuple[int, int], view: Sequence[float], size: int) -> np.ndarray:
+    """Share of each of size x size cells of the view that a cut mask covers, uint8 [size, size]: exact area fraction *
+    255, rounded.
+
+    A cell that holds any part of the mask is at least 1, so that a tiny lesion is never lost.
+    """
+    rows = _overlaps(view[1] - corner[1], view[3] - corner[1], mask.shape[0], size)
+    columns = _overlaps(view[0] - corner[0], view[2] - corner[0], mask.shape[1], size)
+    share = rows @ mask.astype(np.float32) @ columns.T * (255 * size**2 / ((view[2] - view[0]) * (view[3] - view[1])))
+    # The threshold only swallows rounding errors of the cell edges: a real overlap is orders of magnitude larger.
+    return np.where(share > 1e-4, np.clip(np.rint(share), 1, 255), 0).astype(np.uint8)
+
+
+def _overlaps(low: float, high: float, pixels: int, size: int) -> np.ndarray:
+    """Length of each pixel [j, j + 1) inside each of `size` equal cells of [low, high], float32 [size, pixels]."""
+    edges = low + (high - low) * np.arange(size + 1) / size
+    covered = np.clip(edges[:, None] - np.arange(pixels), 0, 1)  # of each pixel, left of each edge
+    return (covered[1:] - covered[:-1]).astype(np.float32)
+
+
+def centre_click(mask: np.ndarray) -> tuple[float, float]:
+    """The 'center' click (x, y) in pixels of a non-empty mask [height, width]: argmax of the L2 distance transform of
+    the padded mask.
+
+    The rule of RITM and SAM 2; the first maximum in row order, at the centre of its pixel.
+    """
+    distance = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+    y, x = np.unravel_index(np.argmax(distance), mask.shape)
+    return float(x) + 0.5, float(y) + 0.5
+
+
+def corrective_click(mask: np.ndarray, predicted: np.ndarray) -> tuple[tuple[float, float], int] | None:
+    """The next 'center' click on a prediction, both masks [height, width]: ((x, y) in pixels, label), or None where
+    they agree.
+
+    It lands in the larger of the two errors, by the maximum of their distance transforms: label 1 where the region was
+    missed, 0 where too much was taken (RITM, SAM 2).
+    """
+    mask, predicted = np.asarray(mask, bool), np.asarray(predicted, bool)
+    missed, taken = mask & ~predicted, predicted & ~mask
+    if not (missed.any() or taken.any()):
+        return None
+    depth = [ndimage.distance_transform_edt(np.pad(error, 1)).max() for error in (missed, taken)]
+    label = int(depth[0] >= depth[1])
+    return centre_click(missed if label else taken), label
+
+
+def jitter_box(
+    box: Sequence[float], view: Sequence[float], amount: float, rng: np.random.Generator
+) -> tuple[float, float, float, float]:
+    """The box (x0, y0, x1, y1) with each side moved by a normal deviate of `amount` times its length, cut to the view,
+    never empty.
+    """
+    width, height = box[2] - box[0], box[3] - box[1]
+    x0, y0, x1, y1 = (box + rng.normal(0, amount, 4) * (width, height, width, height)).tolist()
+    x0, y0, x1, y1 = max(x0, view[0]), max(y0, view[1]), min(x1, view[2]), min(y1, view[3])
+    if x1 - x0 < width / 2 or y1 - y0 < height / 2:  # the noise ate the box
+        return tuple(box)
+    return x0, y0, x1, y1
+
+
+def perturb_map(area: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A sloppy version of a mask map, uint8 [size, size]: grown, shrunk, or of a quarter to half the resolution.
+
+    Tiny regions, which one cell more or less would multiply or erase, come back unchanged.
+    """
+    choice = rng.integers(3)
+    size = len(area)
+    if choice == 2:
+        step = 4 if size % 4 == 0 and rng.random() < 0.5 else 2
+        if size % step:
+            return area
+        coarse = area.reshape(size // step, step, size // step, step).mean((1, 3))
+        return np.ceil(coarse).astype(np.uint8).repeat(step, 0).repeat(step, 1)
+    extreme = np.maximum if choice == 0 else np.minimum
+    changed = area.astype(np.float32)
+    for _ in range(rng.integers(1, 3)):
+        rows = np.pad(changed, 1, mode="edge")
+        rows = extreme(extreme(rows[:-2], rows[1:-1]), rows[2:])
+        changed = extreme(extreme(rows[:, :-2], rows[:, 1:-1]), rows[:, 2:])
+    weight = rng.random()
+    changed = np.rint(area + weight * (changed - area)).astype(np.uint8)
+    return changed if 0.5 < changed.sum() / max(area.sum(), 1) < 2 else area
+
+
+def empty_prompts(regions: int, points: int, size: int) -> dict[str, np.ndarray]:
+    """Padding for one image: arrays named and shaped as `RegionPrompts`' fields, without the batch axis."""
+    return {
+        "points": np.zeros((regions, points, 2), np.float32),
+        "point_labels": np.full((regions, points), -1, np.int32),
+        "boxes": np.zeros((regions, 4), np.float32),
+        "box_valid": np.zeros(regions, bool),
+        "masks": np.zeros((regions, size, size), np.uint8),
+        "mask_valid": np.zeros(regions, bool),
+        "valid": np.zeros(regions, bool),
+    }
+
+
+def write_exact(prompts: dict[str, np.ndarray], row: int, target: Target, view: Sequence[float], kind: str) -> None:
+    """Writes the evaluation prompt of a region into row `row`: its exact mask or box, or one click ("mask", "box" or
+    "point").
+
+    A region without a mask is asked by its box where the kind is "mask", and by a click on the centre of its box.
+    """
+    prompts["valid"][row] = True
+    if kind == "mask" and target.mask is not None:
+        _write_mask(prompts, row, area_map(target.mask, target.corner, view, prompts["masks"].shape[-1]))
+    elif kind == "point":
+        x0, y0, x1, y1 = target.box
+        x, y = ((x1 - x0) / 2, (y1 - y0) / 2) if target.mask is None else centre_click(target.mask)
+        _write_point(prompts, row, 0, (x0 + x, y0 + y), 1, view)
+    else:
+        _write_box(prompts, row, target.box, view)
+
+
+def write_simulated(
+    prompts: dict[str, np.ndarray], row: int, target: Target, view: Sequence[int], kind: str, rng: np.random.Generator
+) -> None:
+    """Writes a simulated training prompt of one of `KINDS` into row `row`; a region without a mask gets boxes and
+    clicks only.
+
+    Half of the masks and boxes are exact. Inside clicks always lie in the mask, outside clicks never; half of the click
+    prompts are a single click, as in evaluation.
+    """
+    prompts["valid"][row] = True
+    if "mask" in kind and target.mask is not None:
+        area = area_map(target.mask, target.corner, view, prompts["masks"].shape[-1])
+        _write_mask(prompts, row, area if rng.random() < 0.5 else perturb_map(area, rng))
+    if "box" in kind or ("mask" in kind and target.mask is None):
+        amount = 0.0 if rng.random() < 0.5 else rng.uniform(0, 0.15)
+        _write_box(prompts, row, jitter_box(target.box, view, amount, rng) if amount else target.box, view)
+    if "point" in kind:
+        _write_clicks(prompts, row, target, view, rng, correct_first=kind == "box_point" and rng.random() < 0.3)
+
+
+def _write_clicks(prompts, row: int, target: Target, view, rng: np.random.Generator, correct_first: bool) -> None:
+    slots = prompts["points"].shape[1]
+    count = 1 if slots == 1 or rng.random() < 0.5 else int(rng.integers(2, slots + 1))
+    for slot in range(count):
+        negative = correct_first if slot == 0 else rng.random() < 0.4
+        point = _outside_click(target, view, rng, 0.0 if slot == 0 else 0.25) if negative else None
+        label = 1 if point is None else 0
+        if point is None:
+            point = _inside_click(target, rng, central=slot == 0 and rng.random() < 0.5)
+        _write_point(prompts, row, slot, point, label, view)
+
+
+def _inside_click(target: Target, rng: np.random.Generator, central: bool) -> tuple[float, float]:
+    x0, y0, x1, y1 = target.box
+    if target.mask is None:  # only the middle of a box can be trusted to lie in its region
+        x, y = (0.5, 0.5) if central else rng.uniform(0.3, 0.7, 2)
+        return x0 + x * (x1 - x0), y0 + y * (y1 - y0)
+    if central:
+        step = math.ceil(max(target.mask.shape) / _SEARCH)
+        coarse = target.mask[::step, ::step]
+        if coarse.any():
+            x, y = centre_click(coarse)
+            return x0 + int(x) * step + 0.5, y0 + int(y) * step + 0.5
+    inside = np.flatnonzero(target.mask)
+    y, x = divmod(int(inside[rng.integers(len(inside))]), target.mask.shape[1])
+    return x0 + x + rng.random(), y0 + y + rng.random()
+
+
+def _outside_click(
+    target: Target, view: Sequence[float], rng: np.random.Generator, margin: float
+) -> tuple[float, float] | None:
+    """A click outside the mask in its box plus a margin (share of the box); None where a few tries find none."""
+    x0, y0, x1, y1 = target.box
+    dx, dy = margin * (x1 - x0), margin * (y1 - y0)
+    low = max(x0 - dx, view[0]), max(y0 - dy, view[1])
+    high = min(x1 + dx, view[2]), min(y1 + dy, view[3])
+    for x, y in rng.uniform(low, high, (4, 2)).tolist():
+        inside = x0 <= x < x1 and y0 <= y < y1
+        if not inside or (target.mask is not None and not target.mask[int(y - y0), int(x - x0)]):
+            return x, y
+    return None
+
+
+def _write_mask(prompts: dict[str, np.ndarray], row: int, area: np.ndarray) -> None:
+    prompts["masks"][row] = area
+    prompts["mask_valid"][row] = True
+
+
+def _write_box(prompts: dict[str, np.ndarray], row: int, box: Sequence[float], view: Sequence[float]) -> None:
+    width, height = view[2] - view[0], view[3] - view[1]
+    x0, y0, x1, y1 = box
+    prompts["boxes"][row] = (
+        (x0 - view[0]) / width,
+        (y0 - view[1]) / height,
+        (x1 - view[0]) / width,
+        (y1 - view[1]) / height,
+    )
+    prompts["box_valid"][row] = True
+
+
+def _write_point(
+    prompts: dict[str, np.ndarray], row: int, slot: int, point: Sequence[float], label: int, view: Sequence[float]
+) -> None:
+    width, height = view[2] - view[0], view[3] - view[1]
+    prompts["points"][row, slot] = (point[0] - view[0]) / width, (point[1] - view[1]) / height
+    prompts["point_labels"][row, slot] = label
