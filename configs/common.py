@@ -131,6 +131,7 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.eval = ml_collections.ConfigDict(
         {
+            "split": "test",  # of the evaluation after training
             "batch_size": 32,
             "regions": 16,  # per row of an evaluation batch
             "kinds": ("mask", "box", "point", "none", "crop"),

@@ -54,11 +54,17 @@ class RegionPrompts:
             x0, y0, x1, y1 = boxes[b, k]
             where = f"box {k} of image {b}, ({x0:g}, {y0:g}, {x1:g}, {y1:g})"
             if not (x1 > x0 and y1 > y0):
-                raise InputError(f"{where}: expected x1 > x0 and y1 > y0 (corners, not width and height); swap or fix the corners")
+                raise InputError(
+                    f"{where}: expected x1 > x0 and y1 > y0 (corners, not width and height); swap or fix the corners"
+                )
             if min(x0, y0) < 0 or x1 > size[b, 0] or y1 > size[b, 1]:
-                raise InputError(f"{where}: reaches outside the {size[b, 0]:g} x {size[b, 1]:g} image; clip it to the image")
+                raise InputError(
+                    f"{where}: reaches outside the {size[b, 0]:g} x {size[b, 1]:g} image; clip it to the image"
+                )
         scaled = boxes / np.tile(size, 2)[:, None]
-        return cls.none(*boxes.shape[:2]).replace(boxes=scaled.astype(np.float32), box_valid=np.ones(boxes.shape[:2], bool))
+        return cls.none(*boxes.shape[:2]).replace(
+            boxes=scaled.astype(np.float32), box_valid=np.ones(boxes.shape[:2], bool)
+        )
 
     @classmethod
     def from_points(cls, points: ArrayLike, labels: ArrayLike, image_size: ArrayLike) -> "RegionPrompts":
@@ -113,7 +119,9 @@ class RegionPrompts:
         if a.valid.shape != b.valid.shape:
             raise InputError(f"combine: expected the same [batch, regions], got {a.valid.shape} and {b.valid.shape}")
         if a.masks.shape != b.masks.shape and np.any(a.mask_valid) and np.any(b.mask_valid):
-            raise InputError(f"combine: masks of two resolutions, {a.masks.shape[2:]} and {b.masks.shape[2:]}; resample one")
+            raise InputError(
+                f"combine: masks of two resolutions, {a.masks.shape[2:]} and {b.masks.shape[2:]}; resample one"
+            )
         if not np.any(b.mask_valid):
             masks = a.masks
         elif not np.any(a.mask_valid):
@@ -143,7 +151,9 @@ def _array(values: ArrayLike | Sequence, name: str, rank: int, last: int) -> np.
 def _sizes(image_size: ArrayLike, batch: int) -> np.ndarray:
     size = np.asarray(image_size, np.float32)
     if size.shape not in ((2,), (batch, 2)) or not (size > 0).all():
-        raise InputError(f"image_size: expected (width, height) or one such pair per image, got shape {size.shape}, {size}")
+        raise InputError(
+            f"image_size: expected (width, height) or one such pair per image, got shape {size.shape}, {size}"
+        )
     return np.broadcast_to(size, (batch, 2))
 
 
@@ -183,7 +193,10 @@ def coverage(prompts: RegionPrompts, window: Array, cells: int, sigma: Array) ->
     masks = unit_masks(prompts)
     area = jnp.einsum("bkyi,bkij,bkxj->bkyx", _mask_shares(y, masks.shape[2]), masks, _mask_shares(x, masks.shape[3]))
     boxes = jnp.asarray(prompts.boxes)
-    overlap = _interval_share(y, boxes[..., 1], boxes[..., 3])[..., :, None] * _interval_share(x, boxes[..., 0], boxes[..., 2])[..., None, :]
+    overlap = (
+        _interval_share(y, boxes[..., 1], boxes[..., 3])[..., :, None]
+        * _interval_share(x, boxes[..., 0], boxes[..., 2])[..., None, :]
+    )
 
     labels = jnp.asarray(prompts.point_labels)
     gaussians = _gaussians(jnp.asarray(prompts.points), x, y, sigma)  # [batch, regions, points, cells, cells]
@@ -194,7 +207,9 @@ def coverage(prompts: RegionPrompts, window: Array, cells: int, sigma: Array) ->
         return jnp.asarray(valid)[..., None, None]
 
     only_clicks = flag((labels == 1).any(-1))
-    base = jnp.where(flag(prompts.mask_valid), area, jnp.where(flag(prompts.box_valid), overlap, jnp.where(only_clicks, 0, 1)))
+    base = jnp.where(
+        flag(prompts.mask_valid), area, jnp.where(flag(prompts.box_valid), overlap, jnp.where(only_clicks, 0, 1))
+    )
     return jnp.maximum(base, inside) * outside
 
 

@@ -20,7 +20,9 @@ def windows(prompts: RegionPrompts, rectangle: Array, margin: float, click_windo
     Around clicks the window has the side `click_window` of the longer image side, more where inside clicks lie further apart; a region
     without any of these gets the whole canvas.
     """
-    extent = jnp.stack([rectangle[:, 2] - rectangle[:, 0], rectangle[:, 3] - rectangle[:, 1]], -1)  # of the image, in canvas sides
+    extent = jnp.stack(
+        [rectangle[:, 2] - rectangle[:, 0], rectangle[:, 3] - rectangle[:, 1]], -1
+    )  # of the image, in canvas sides
     boxes = jnp.where(jnp.asarray(prompts.box_valid)[..., None], jnp.asarray(prompts.boxes), mask_boxes(prompts))
     size = boxes[..., 2:] - boxes[..., :2]
     boxes = boxes + jnp.concatenate([-size, size], -1) * margin
@@ -79,7 +81,9 @@ class PromptEncoder(nn.Module):
         labels = jnp.asarray(prompts.point_labels)
         shapes = jnp.concatenate([jnp.stack([prompts.boxes, mask_boxes(prompts)], 2), jnp.tile(points, 2)], 2)
         present = jnp.concatenate([jnp.stack([prompts.box_valid, prompts.mask_valid], 2), labels >= 0], 2)
-        kinds = jnp.concatenate([jnp.broadcast_to(jnp.array([2, 3]), (*labels.shape[:2], 2)), jnp.maximum(labels, 0)], 2)
+        kinds = jnp.concatenate(
+            [jnp.broadcast_to(jnp.array([2, 3]), (*labels.shape[:2], 2)), jnp.maximum(labels, 0)], 2
+        )
 
         kind = nn.Embed(4, hidden, dtype=dtype, name="kind")(kinds)  # outside click, inside click, box, mask
         parts = nn.Dense(hidden, dtype=dtype, name="shape_1")(fourier(shapes, c.prompt.octaves).astype(dtype)) + kind

@@ -54,7 +54,9 @@ class Attention(nn.Module):
         std = self.width**-0.5
         self.in_proj_kernel = self.param("in_proj_kernel", nn.initializers.normal(std), (self.width, 3 * self.width))
         self.in_proj_bias = self.param("in_proj_bias", nn.initializers.zeros, (3 * self.width,))
-        self.out_proj = nn.Dense(self.width, kernel_init=nn.initializers.normal(std * (2 * self.depth) ** -0.5), dtype=self.dtype)
+        self.out_proj = nn.Dense(
+            self.width, kernel_init=nn.initializers.normal(std * (2 * self.depth) ** -0.5), dtype=self.dtype
+        )
 
     def _project(self, x: Array, first: int, last: int) -> list[Array]:
         """Parts `first` to `last` of (query, key, value), each [batch, tokens, heads, head_dim]."""
@@ -89,7 +91,9 @@ class Mlp(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         width = x.shape[-1]
-        inner = nn.Dense(self.hidden, kernel_init=nn.initializers.normal((2 * width) ** -0.5), dtype=self.dtype, name="c_fc")(x)
+        inner = nn.Dense(
+            self.hidden, kernel_init=nn.initializers.normal((2 * width) ** -0.5), dtype=self.dtype, name="c_fc"
+        )(x)
         init = nn.initializers.normal(width**-0.5 * (2 * self.depth) ** -0.5)
         return nn.Dense(width, kernel_init=init, dtype=self.dtype, name="c_proj")(ACTIVATIONS[self.activation](inner))
 

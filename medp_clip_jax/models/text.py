@@ -20,10 +20,14 @@ class TextTransformer(nn.Module):
     def setup(self) -> None:
         c, text = self.config, self.config.text
         self.token_embedding = self.param("token_embedding", nn.initializers.normal(0.02), (text.vocab, text.width))
-        self.positional_embedding = self.param("positional_embedding", nn.initializers.normal(0.01), (text.context, text.width))
+        self.positional_embedding = self.param(
+            "positional_embedding", nn.initializers.normal(0.01), (text.context, text.width)
+        )
         self.resblocks = stack(text.width, text.heads, text.depth, c, text.mlp_ratio, causal=True)
         self.ln_final = LayerNorm(c.norm_eps)
-        self.text_projection = self.param("text_projection", nn.initializers.normal(text.width**-0.5), (text.width, c.embed))
+        self.text_projection = self.param(
+            "text_projection", nn.initializers.normal(text.width**-0.5), (text.width, c.embed)
+        )
 
     def __call__(self, tokens: Array) -> Array:
         """Token ids [texts, length <= context] -> embeddings [texts, dim], L2-normalised.
@@ -32,9 +36,13 @@ class TextTransformer(nn.Module):
         """
         length = tokens.shape[1]
         if length > self.config.text.context:
-            raise ValueError(f"tokens: expected at most {self.config.text.context} per text, got {length}; tokenise to the context length")
+            raise ValueError(
+                f"tokens: expected at most {self.config.text.context} per text, got {length}; tokenise to the context length"
+            )
         dtype = jnp.dtype(self.config.dtype)
-        x = jnp.take(self.token_embedding, tokens, axis=0).astype(dtype) + self.positional_embedding[:length].astype(dtype)
+        x = jnp.take(self.token_embedding, tokens, axis=0).astype(dtype) + self.positional_embedding[:length].astype(
+            dtype
+        )
         (x, _), _ = self.resblocks((x, None), None, None, None, None)
         end = jnp.take_along_axis(x, tokens.argmax(-1)[:, None, None], axis=1)[:, 0]
         return normalise(self.ln_final(end) @ self.text_projection.astype(dtype))

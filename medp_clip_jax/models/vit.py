@@ -60,10 +60,14 @@ class VisionTransformer(nn.Module):
     def setup(self) -> None:
         c, image = self.config, self.config.image
         std = image.width**-0.5
-        self.conv1 = self.param("conv1", nn.initializers.lecun_normal(in_axis=(0, 1, 2)), (image.patch, image.patch, 3, image.width))
+        self.conv1 = self.param(
+            "conv1", nn.initializers.lecun_normal(in_axis=(0, 1, 2)), (image.patch, image.patch, 3, image.width)
+        )
         self.class_embedding = self.param("class_embedding", nn.initializers.normal(std), (image.width,))
         tokens = (image.size // image.patch) ** 2 + 1
-        self.positional_embedding = self.param("positional_embedding", nn.initializers.normal(std), (tokens, image.width))
+        self.positional_embedding = self.param(
+            "positional_embedding", nn.initializers.normal(std), (tokens, image.width)
+        )
         self.ln_pre = LayerNorm(c.norm_eps)
         self.resblocks = stack(image.width, image.heads, image.depth, c, image.mlp_ratio)
         self.ln_post = LayerNorm(c.norm_eps)
@@ -80,9 +84,13 @@ class VisionTransformer(nn.Module):
         height, width, channels = images.pixels.shape[1:]
         patch = self.config.image.patch
         if height != width or height % patch or channels != 3:
-            raise ValueError(f"images: expected [batch, size, size, 3] with size a multiple of {patch}, got {images.pixels.shape}; use the processor")
+            raise ValueError(
+                f"images: expected [batch, size, size, 3] with size a multiple of {patch}, got {images.pixels.shape}; use the processor"
+            )
         scale = 1 / 255 if images.pixels.dtype == jnp.uint8 else 1.0
-        pixels = (jnp.asarray(images.pixels, jnp.float32) * scale - jnp.array(self.config.mean)) / jnp.array(self.config.std)
+        pixels = (jnp.asarray(images.pixels, jnp.float32) * scale - jnp.array(self.config.mean)) / jnp.array(
+            self.config.std
+        )
         return Images(pixels, jnp.asarray(images.rectangle, jnp.float32))
 
     def __call__(self, images: Images, stream: RegionStream | None = None) -> tuple[ImageFeatures, Array | None]:
@@ -122,7 +130,11 @@ class VisionTransformer(nn.Module):
 
     def _start(self, batch: int, stream: RegionStream) -> Array:
         """Region tokens start as the [CLS] token plus their prompt embedding."""
-        cls = self.ln_pre((self.class_embedding.astype(self.config.dtype) + self.positional_embedding[0].astype(self.config.dtype))[None, None])
+        cls = self.ln_pre(
+            (self.class_embedding.astype(self.config.dtype) + self.positional_embedding[0].astype(self.config.dtype))[
+                None, None
+            ]
+        )
         return jnp.broadcast_to(cls, (batch, 1, cls.shape[-1])) + stream.offset.astype(cls.dtype)
 
     def _walk(self, streams: tuple, kept: KeysValues | None, stream: RegionStream | None, canvas: Array) -> tuple:

@@ -1,0 +1,148 @@
+"""Checks a configuration before anything is built from it, and stores it beside what it produced."""
+
+import difflib
+import json
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+
+from configs import common
+from medp_clip_jax.errors import InputError
+from medp_clip_jax.models.fusion import FUSIONS
+from medp_clip_jax.models.layers import ACTIVATIONS, REMAT
+
+FREE = ("data.weights", "optim.module_rates")  # sections whose keys the user chooses
+CHOICES = {
+    "model.fusion": tuple(FUSIONS),
+    "model.activation": tuple(ACTIVATIONS),
+    "model.dtype": ("float32", "bfloat16"),
+    "model.remat": ("none", *REMAT),
+    "loss.image_text_kind": ("softmax", "sigmoid"),
+}
+POSITIVE = (
+    "model.image.size",
+    "model.image.patch",
+    "model.image.depth",
+    "model.text.depth",
+    "model.embed",
+    "input.batch_size",
+    "input.regions",
+    "input.points",
+    "input.label_variants",
+    "train.steps",
+    "train.log_every",
+    "train.checkpoint_every",
+    "train.keep",
+    "eval.batch_size",
+    "eval.regions",
+)
+
+
+def validate(config: ml_collections.ConfigDict) -> None:
+    """Compares a configuration with the defaults of `configs/common.py`.
+
+    Raises:
+      InputError: a key that does not exist (naming the nearest that does), a value of another type, or one out of range.
+    """
+    _compare(config, common.get_config(), "")
+    for path, allowed in CHOICES.items():
+        if _get(config, path) not in allowed:
+            raise InputError(f"config.{path}: expected one of {', '.join(allowed)}, got {_get(config, path)!r}")
+    for path in POSITIVE:
+        if _get(config, path) < 1:
+            raise InputError(f"config.{path}: expected at least 1, got {_get(config, path)}")
+    for name in ("image", "text"):
+        tower = config.model[name]
+        if tower.width % tower.heads:
+            raise InputError(f"config.model.{name}: width {tower.width} is not a multiple of {tower.heads} heads")
+    image = config.model.image
+    if image.size % image.patch:
+        raise InputError(f"config.model.image: size {image.size} is not a multiple of patch {image.patch}")
+    if config.input.label_context > config.model.text.context:
+        raise InputError(
+            f"config.input.label_context: {config.input.label_context} tokens do not fit the text context of "
+            f"{config.model.text.context}; lower it or raise config.model.text.context"
+        )
+    if not config.workdir:
+        raise InputError("config.workdir: expected a directory for the run, got nothing; pass --config.workdir=DIR")
+
+
+def _compare(given: Any, known: Any, path: str) -> None:
+    for key, value in given.items():
+        name = f"{path}{key}"
+        if key not in known:
+            paths = _paths(common.get_config())
+            near = difflib.get_close_matches(name, paths, 1, 0.0)[0]
+            same = [
+                p for p in paths if p.rsplit(".", 1)[-1] in difflib.get_close_matches(key, [p.rsplit(".", 1)[-1]], 1)
+            ]
+            raise InputError(f"config.{name}: no such key; the nearest is config.{(same or [near])[0]}")
+        default = known[key]
+        if isinstance(default, ml_collections.ConfigDict):
+            if not isinstance(value, ml_collections.ConfigDict):
+                raise InputError(f"config.{name}: expected a section, got {value!r}")
+            if name not in FREE:
+                _compare(value, default, f"{name}.")
+        elif not _same_kind(value, default):
+            raise InputError(f"config.{name}: expected {type(default).__name__} such as {default!r}, got {value!r}")
+    for key in known:
+        if key not in given and path.rstrip(".") not in FREE:
+            raise InputError(f"config.{path}{key}: missing; start a config from configs.common.get_config()")
+
+
+def _same_kind(value: Any, default: Any) -> bool:
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(default, bool) and isinstance(value, bool)
+    if isinstance(default, float):
+        return isinstance(value, (int, float))
+    if isinstance(default, (tuple, list)):
+        return isinstance(value, (tuple, list))
+    return isinstance(value, type(default))
+
+
+def _paths(config: ml_collections.ConfigDict, path: str = "") -> list[str]:
+    found = []
+    for key, value in config.items():
+        nested = isinstance(value, ml_collections.ConfigDict)
+        found += _paths(value, f"{path}{key}.") if nested else [f"{path}{key}"]
+    return found
+
+
+def _get(config: ml_collections.ConfigDict, path: str) -> Any:
+    for key in path.split("."):
+        config = config[key]
+    return config
+
+
+def save_config(config: ml_collections.ConfigDict, path: Path) -> None:
+    """Writes the configuration as JSON."""
+    path.write_text(json.dumps(config.to_dict(), indent=1, default=list) + "\n")
+
+
+def load_config(path: Path) -> ml_collections.ConfigDict:
+    """Reads what `save_config` wrote, over the defaults, so that a run made before a field existed still loads.
+
+    Raises:
+      InputError: the file is absent, damaged, or not a configuration.
+    """
+    try:
+        stored = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; expected the directory that a training run wrote") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not readable as JSON ({error}); restore the file of the run") from None
+    config = common.get_config()
+    try:
+        _overlay(config, stored)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: not a configuration of this version: {error}") from None
+    return config
+
+
+def _overlay(config: ml_collections.ConfigDict, stored: dict) -> None:
+    for key, value in stored.items():
+        if isinstance(value, dict) and key in config and isinstance(config[key], ml_collections.ConfigDict):
+            _overlay(config[key], value)
+        else:
+            config[key] = tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,60 @@
+"""Where a run's figures go: the progress bar, `metrics.jsonl` and TensorBoard."""
+
+import json
+import time
+from pathlib import Path
+
+import tensorboardX
+import tqdm
+
+
+class MetricWriter:
+    """Writes one line of `metrics.jsonl` per report; lines at or after `start` of an earlier, interrupted run are dropped."""
+
+    def __init__(self, workdir: Path, start: int, steps: int):
+        path = workdir / "metrics.jsonl"
+        kept = [line for line in path.read_text().splitlines() if _step(line) <= start] if path.exists() else []
+        path.write_text("".join(line + "\n" for line in kept))
+        self._file = path.open("a")
+        self._board = tensorboardX.SummaryWriter(str(workdir / "tensorboard"), purge_step=start, write_to_disk=True)
+        self._bar = tqdm.tqdm(total=steps, initial=start, unit="step", dynamic_ncols=True, mininterval=1.0)
+        self._clock, self._images, self._regions = time.monotonic(), 0, 0
+
+    def advance(self, images: int, regions: int) -> None:
+        """Counts one finished step."""
+        self._images, self._regions = self._images + images, self._regions + regions
+        self._bar.update()
+
+    def write(self, step: int, metrics: dict[str, float]) -> None:
+        """Records the metrics of a step."""
+        self._file.write(json.dumps({"step": step, **metrics}) + "\n")
+        self._file.flush()
+        for name, value in metrics.items():
+            self._board.add_scalar(name, value, step)
+
+    def report(self, step: int, metrics: dict[str, float]) -> None:
+        """Records training metrics and shows them with the throughput since the last report.
+
+        Throughput goes to TensorBoard and the bar only, so that `metrics.jsonl` is a function of the configuration.
+        """
+        self.write(step, metrics)
+        seconds = time.monotonic() - self._clock
+        speed = {"images/s": self._images / seconds, "regions/s": self._regions / seconds}
+        for name, value in speed.items():
+            self._board.add_scalar(f"speed/{name}", value, step)
+        shown = {"loss": f"{metrics['loss']:.3f}", **{name: f"{value:.0f}" for name, value in speed.items()}}
+        self._bar.set_postfix(shown)
+        self._clock, self._images, self._regions = time.monotonic(), 0, 0
+
+    def close(self) -> None:
+        """Flushes everything."""
+        self._bar.close()
+        self._file.close()
+        self._board.close()
+
+
+def _step(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError):  # the last line of a killed run may be cut short
+        return float("inf")
