@@ -15,6 +15,7 @@ REQUIRES = [
     "absl-py>=2.3",
     "array_record>=0.8.2",
     "chex>=0.1.91",
+    "einops>=0.8",
     "flax>=0.12.8",
     "grain>=0.2.18",
     "importlib_resources>=6.4",  # tensorflow-datasets imports it without declaring it

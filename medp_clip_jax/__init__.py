@@ -10,7 +10,7 @@ from medp_clip_jax.errors import InputError
 
 if TYPE_CHECKING:
     from medp_clip_jax.api import Model, classify, load
-    from medp_clip_jax.models.clip import ImageFeatures, Images
+    from medp_clip_jax.models.vit import ImageFeatures, Images
     from medp_clip_jax.processor import Processor
     from medp_clip_jax.prompts import RegionPrompts
 
@@ -19,8 +19,8 @@ __version__ = "0.1.0"
 __all__ = ["ImageFeatures", "Images", "InputError", "Model", "Processor", "RegionPrompts", "classify", "load"]
 
 _HOMES = {
-    "ImageFeatures": "models.clip",
-    "Images": "models.clip",
+    "ImageFeatures": "models.vit",
+    "Images": "models.vit",
     "Model": "api",
     "Processor": "processor",
     "RegionPrompts": "prompts",

@@ -1,0 +1,101 @@
+"""The model as others use it: load a run, read images, ask about regions, compare with texts."""
+
+import dataclasses
+import functools
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from medp_clip_jax.checkpoint import load_params
+from medp_clip_jax.config import load_config
+from medp_clip_jax.errors import InputError
+from medp_clip_jax.models.clip import MedPCLIP
+from medp_clip_jax.models.vit import ImageFeatures, Images
+from medp_clip_jax.processor import Processor
+from medp_clip_jax.prompts import RegionPrompts
+from medp_clip_jax.tokenizer import load_tokenizer
+
+Array = jax.Array
+
+
+@dataclasses.dataclass(frozen=True, eq=False)  # compared by identity: it is the static argument of its compiled methods
+class Model:
+    """The functions of one architecture; `config` is the model section of a configuration.
+
+    Parameters are a plain nested dict that every method takes as its first argument: the model itself holds no state.
+    The methods are compiled per shape, and can be used inside `jax.jit`, `jax.grad` and the like.
+    """
+
+    config: ml_collections.ConfigDict
+
+    @functools.cached_property
+    def module(self) -> MedPCLIP:
+        """The Flax module behind the methods, for training and for other entry points."""
+        return MedPCLIP(self.config)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def encode_image(self, params: Any, images: Images | Array) -> ImageFeatures:
+        """Reads images once: `Images`, or pixels [batch, size, size, 3], uint8 or float in [0, 1], filling their canvas.
+
+        `.embedding` [batch, dim] is the global view, L2-normalised; `.patches` [batch, patches, width] and the keys and
+        values of every block are kept for `encode_regions`. Raises ValueError if the patch size does not divide `size`.
+        """
+        return self.module.apply({"params": params}, images, method="encode_image")
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def encode_regions(self, params: Any, features: ImageFeatures, prompts: RegionPrompts) -> Array:
+        """Embeddings of prompted regions, [batch, regions, dim], L2-normalised, in the space of images and texts.
+
+        Costs a few tokens per region, no image pass. A region without any prompt gets the global embedding.
+        """
+        return self.module.apply({"params": params}, features, prompts, method="encode_regions")
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def encode_text(self, params: Any, tokens: Array) -> Array:
+        """Embeddings [texts, dim], L2-normalised, of token ids [texts, length] from `processor.tokens`."""
+        return self.module.apply({"params": params}, tokens, method="encode_text")
+
+    def parameter_shapes(self) -> Any:
+        """Shapes and dtypes of the parameters, without computing any: the template a checkpoint is read into."""
+        size, context = self.config.image.size, self.config.text.context
+        images = Images(jnp.zeros((1, size, size, 3), jnp.uint8), jnp.array([[0.0, 0.0, 1.0, 1.0]]))
+        tokens = jnp.zeros((1, context), jnp.int32)
+        init = functools.partial(self.module.init, jax.random.key(0))
+        return jax.eval_shape(init, images, RegionPrompts.none(1), tokens)["params"]
+
+
+def load(run: str | os.PathLike, step: int | None = None) -> tuple[Model, Any, Processor]:
+    """Loads what a training run wrote: (model, params, processor), the parameters float32 on the first device.
+
+    `run` is the run's directory (config.json, tokenizer.json, checkpoints/); `step` picks a checkpoint, else the newest.
+
+    Raises:
+      InputError: no such directory, a file is absent or damaged, or the checkpoint is of another architecture.
+    """
+    directory = Path(run)
+    if not directory.is_dir():
+        raise InputError(f"{directory}: no such directory; expected the workdir of a training run")
+    config = load_config(directory / "config.json")
+    tokenizer = load_tokenizer(directory / "tokenizer.json")
+    model = Model(config.model)
+    if tokenizer.vocab_size != config.model.text.vocab:
+        raise InputError(
+            f"{directory}/tokenizer.json: {tokenizer.vocab_size} tokens, but config.json says "
+            f"{config.model.text.vocab}; restore both files of one run"
+        )
+    # Explicitly placed: without it Orbax would look for the devices the run was trained on.
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    template = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), model.parameter_shapes())
+    params = load_params(directory, template, step)
+    return model, params, Processor(config.model.image.size, tokenizer, config.model.text.context)
+
+
+def classify(regions: Array, text: Array, params: Any) -> Array:
+    """Probabilities over texts, [..., texts]: softmax of the cosines of embeddings [..., dim] and [texts, dim], both
+    L2-normalised, times the learned scale in `params` (at most 100, as in CLIP)."""
+    scale = jnp.exp(jnp.minimum(params["logit_scale"], jnp.log(100.0)))
+    return jax.nn.softmax(scale * jnp.asarray(regions, jnp.float32) @ jnp.asarray(text, jnp.float32).T)
