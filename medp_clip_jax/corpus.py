@@ -166,7 +166,7 @@ def open_corpus(directory: str | os.PathLike[str]) -> Corpus:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not a corpus manifest ({error!r}): build the corpus again") from error
     if version != FORMAT:
-        raise InputError(f"{path}: corpus format {version}, this version reads {FORMAT}: build the corpus again")
+        raise InputError(f"{path}: corpus format {version}, this version reads {FORMAT}: remove it and build it again")
     return Corpus(directory, manifest, Ontology.load(directory / ONTOLOGY))
 
 

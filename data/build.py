@@ -1,0 +1,169 @@
+"""Builds a corpus, or adds sources to one: `python -m data.build --source=folder --input=DIR --output=DIR`.
+
+Sources whose input has not changed are kept, those that have are written anew, all others in the corpus stay. Records that
+cannot be used are reported one line each on stderr and left out; `--strict` stops at the first. The corpus is written
+beside its place and renamed, so an error or interrupt leaves what was there before.
+"""
+
+import collections
+import json
+import pathlib
+import signal
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from absl import flags
+
+from data import ontology as shipped_ontology
+from data import writer
+from data.report import Report
+from data.sources import Source, folder, labels, phantoms
+from data.sources.splits import check_name
+from data.staging import staged
+from medp_clip_jax.corpus import FORMAT, MANIFEST, ONTOLOGY, Corpus, open_corpus
+from medp_clip_jax.errors import InputError, run_cli
+from medp_clip_jax.ontology import Ontology
+
+OpenSource = Callable[[Ontology], Source]
+
+
+def folder_sources(directory: pathlib.Path, shipped: Ontology, only: str, report: Report) -> list[OpenSource]:
+    """Ways to open each data set folder at or below `directory`; `only` puts all images into one split."""
+
+    def opener(path: pathlib.Path) -> OpenSource:
+        return lambda ontology: folder.open_folder(path, ontology, shipped, only, report)
+
+    return [opener(path) for path in folder.find_folders(directory)]
+
+
+def build_corpus(output: pathlib.Path, sources: Sequence[OpenSource], shipped: Ontology, report: Report) -> Corpus:
+    """Writes the sources into the corpus at `output`, new or existing, and returns it opened.
+
+    Raises InputError if `output` cannot be written or is something else, if a source cannot be used at all, if nothing
+    usable is found, or, under a strict report, at the first bad record.
+    """
+    with staged(output) as (work, commit):
+        old = _existing(output)
+        ontology = _with_nodes(shipped, old.ontology if old else shipped, _used(old.manifest) if old else ())
+        entries: dict[str, Any] = {}
+        for open_source in sources:
+            source = open_source(ontology)
+            if source.name in entries:
+                raise InputError(f"two folders hold data set {source.name!r}: rename it in one (`dataset` in images.jsonl)")
+            for node in source.nodes:
+                ontology = ontology if node.id in ontology else ontology.with_node(node)
+            entries[source.name] = _kept_or_written(source, old, work, ontology, report)
+            print(_line(source.name, entries[source.name], old), flush=True)
+        for name, entry in (old.manifest["sources"] if old else {}).items():
+            if name not in entries:
+                entries[name] = writer.keep(old, name, work)
+        manifest = {"format": FORMAT, "sources": {name: entries[name] for name in sorted(entries) if entries[name]}}
+        if not manifest["sources"]:
+            raise InputError(f"{output}: no usable image in the input: nothing was written")
+        final = _with_nodes(shipped, ontology, _used(manifest))
+        final.save(work / ONTOLOGY)
+        (work / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        same = old is not None and all(_same(work / name, output / name) for name in (MANIFEST, ONTOLOGY))
+        if not same:
+            commit()
+    return open_corpus(output)
+
+
+def _kept_or_written(source: Source, old: Corpus | None, work: pathlib.Path, ontology: Ontology, report: Report):
+    if old is not None and writer.is_current(old, source, report.strict):
+        report.take()
+        return writer.keep(old, source.name, work)
+    return writer.write(source, work, ontology, report)
+
+
+def _line(name: str, entry: dict[str, Any] | None, old: Corpus | None) -> str:
+    if entry is None:
+        return f"{name:<26} left out: no usable image"
+    before = old.manifest["sources"].get(name) if old else None
+    state = "unchanged" if entry is before else "replaced" if before else "written"
+    splits = ", ".join(f"{split} {counts['images']:,}" for split, counts in entry["splits"].items())
+    skipped = sum(entry["skipped"].values())
+    return f"{name:<26} {_numbers([entry])} ({splits}) {state}" + (f", {skipped:,} records skipped" if skipped else "")
+
+
+def _numbers(entries: Iterable[dict[str, Any]]) -> str:
+    splits = [split for entry in entries for split in entry["splits"].values()]
+    return " ".join(f"{sum(split[field] for split in splits):7,} {field}" for field in ("images", "regions"))
+
+
+def _total(corpus: Corpus) -> str:
+    entries = corpus.manifest["sources"].values()
+    reasons: collections.Counter[str] = collections.Counter()
+    for entry in entries:
+        reasons.update(entry["skipped"])
+    lines = [f"{f'{len(entries)} sources':<26} {_numbers(entries)}, {len(corpus.labels)} region labels in {corpus.directory}"]
+    if reasons:
+        told = ", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items()))
+        lines.append(f"{'skipped records':<26} {told}")
+    return "\n".join(lines)
+
+
+def _existing(output: pathlib.Path) -> Corpus | None:
+    if (output / MANIFEST).exists():
+        return open_corpus(output)
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise InputError(f"{output}: exists and is no corpus: choose an empty or a new directory as --output")
+    return None
+
+
+def _used(manifest: dict[str, Any]) -> set[str]:
+    splits = [split for entry in manifest["sources"].values() for split in entry["splits"].values()]
+    return {label for split in splits for field in ("labels", "image_labels") for label in split[field]}
+
+
+def _with_nodes(shipped: Ontology, other: Ontology, ids) -> Ontology:
+    """`shipped` plus those nodes of `other` that the labels `ids` need and it lacks."""
+    for node in labels.missing_nodes((label for label in ids if label in other), other, shipped):
+        shipped = shipped.with_node(node)
+    return shipped
+
+
+def _same(path: pathlib.Path, other: pathlib.Path) -> bool:
+    return other.is_file() and path.read_bytes() == other.read_bytes()
+
+
+def define_flags() -> None:
+    """The command line; not at import, so that other programs may define flags of the same names."""
+    flags.DEFINE_enum("source", None, ["folder", "phantoms"], "Kind of source to build.", required=True)
+    flags.DEFINE_string("output", None, "Corpus directory to make or to add to.", required=True)
+    flags.DEFINE_string("input", None, "folder: a data set folder, or a folder of data set folders.")
+    flags.DEFINE_string("split", "", "folder: put all images into this split (those marked unused stay out).")
+    flags.DEFINE_bool("strict", False, "Stop at the first bad record or unknown label instead of reporting it.")
+    for split, count in (("train", 4000), ("val", 400), ("test", 800)):
+        flags.DEFINE_integer(split, count, f"phantoms: images in {split}.", lower_bound=0)
+    flags.DEFINE_integer("seed", 0, "phantoms: another number gives other images.", lower_bound=0)
+    flags.DEFINE_integer("size", 64, "phantoms: side of the images in pixels.")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Builds the corpus that the flags describe and prints what is in it; raises InputError for anything wrong in them."""
+    values = flags.FLAGS
+    if len(argv) > 1:
+        raise InputError(f"unexpected argument {argv[1]!r}: name directories by --input= and --output=")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, so that nothing is left behind
+    try:
+        report, shipped = Report(values.strict), shipped_ontology.load()
+        if values.source == "folder":
+            if not values.input:
+                raise InputError("--source=folder needs --input=DIR: the folder with the images")
+            only = check_name(values.split) if values.split else ""
+            sources = folder_sources(pathlib.Path(values.input), shipped, only, report)
+        else:
+            counts = {split: values[split].value for split in ("train", "val", "test")}
+            source = phantoms.phantom_source(counts, values.seed, values.size)
+            sources = [lambda ontology: source]
+        print(_total(build_corpus(pathlib.Path(values.output), sources, shipped, report)))
+    except KeyboardInterrupt:
+        print("error: interrupted: the corpus is as it was before", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    define_flags()
+    run_cli(main)

@@ -1,0 +1,31 @@
+"""The generated phantoms as a source of a corpus."""
+
+import functools
+import hashlib
+import json
+import pathlib
+from collections.abc import Mapping
+
+from data import phantoms
+from data.sources import Source
+from medp_clip_jax.corpus import FORMAT
+from medp_clip_jax.errors import InputError
+
+
+def phantom_source(counts: Mapping[str, int], seed: int, size: int) -> Source:
+    """Phantoms of `size` x `size` px, `counts` images per split; InputError for a size that they cannot be drawn at."""
+    if not phantoms.SMALLEST <= size <= phantoms.LARGEST:
+        raise InputError(f"--size={size}: expected {phantoms.SMALLEST} to {phantoms.LARGEST} pixels")
+    recipe = [FORMAT, sorted(counts.items()), seed, size]
+    code = pathlib.Path(phantoms.__file__).read_bytes()
+    return Source(
+        name="phantoms",
+        adapter="phantoms",
+        fingerprint=hashlib.sha256(json.dumps(recipe).encode() + code).hexdigest(),
+        splits={
+            split: functools.partial(phantoms.phantom_examples, split, count, seed, size)
+            for split, count in sorted(counts.items())
+            if count > 0
+        },
+        provenance={"origin": "generated", "licence": "Apache-2.0", "seed": str(seed), "size": str(size)},
+    )

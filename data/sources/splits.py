@@ -1,0 +1,72 @@
+"""Which image belongs to which split: as the data set says, else by a hash of the group."""
+
+import hashlib
+import json
+import pathlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from data.report import Report
+from medp_clip_jax.errors import InputError
+
+UNUSED = "unused"
+FILE = "splits.json"
+
+
+def read_splits(folder: pathlib.Path, name: str) -> Mapping[str, str] | None:
+    """The image id -> split table of data set `name` from splits.json in its folder or the root above; None without one."""
+    for path in (folder / FILE, folder.parent / FILE):
+        if not path.is_file():
+            continue
+        try:
+            table = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path}: not readable as JSON ({error}): repair it") from error
+        # the file of a single data set may leave out the level of data set names
+        flat = isinstance(table, dict) and path.parent == folder and all(isinstance(entry, str) for entry in table.values())
+        entry = table if flat else table.get(name) if isinstance(table, dict) else {}
+        if entry is not None:
+            _check(path, name, entry)
+            return entry
+    return None
+
+
+def check_name(split: str) -> str:
+    """Returns the name of a split if TFDS can hold it, else raises InputError."""
+    if not re.fullmatch(r"[A-Za-z]\w*", split, re.ASCII) or split == "all":
+        raise InputError(f"split name {split!r} cannot be used: take letters, digits and _, other than 'all'")
+    return split
+
+
+def _check(path: pathlib.Path, name: str, entry: Any) -> None:
+    if not isinstance(entry, dict) or not entry or not all(isinstance(split, str) for split in entry.values()):
+        raise InputError(f"{path}: {name}: expected data set -> image id -> split name: repair it")
+    try:
+        for split in set(entry.values()):
+            check_name(split)
+    except InputError as error:
+        raise InputError(f"{path}: {name}: {error}") from error
+
+
+def assign(
+    rows: Sequence[Mapping[str, Any]], name: str, table: Mapping[str, str] | None, only: str, place: str, report: Report
+) -> dict[str, list[Mapping[str, Any]]]:
+    """Split name -> rows of images.jsonl in their order. Images the table marks as unused are left out in any case; with
+    `only` all others go to that split, without a table 80/10/10 % of the groups go to train, val and test."""
+    splits: dict[str, list[Mapping[str, Any]]] = {}
+    train_groups = {row["group"] for row in rows if row.get("augmented_by_mirror")}
+    for row in rows:
+        split = table.get(row["image_id"]) if table else _hashed(name, row["group"], train_groups)
+        if split is None and not only:
+            report.skip(f"{place}: {row['image_id']}", "image not in the splits", f"name it in {FILE}")
+        elif split != UNUSED:
+            splits.setdefault(only or str(split), []).append(row)
+    return dict(sorted(splits.items()))
+
+
+def _hashed(name: str, group: str, train_groups: set[str]) -> str:
+    if group in train_groups:  # copies distorted by augmentation are nothing to measure on
+        return "train"
+    bucket = int.from_bytes(hashlib.sha256(f"{name}/{group}".encode()).digest()[:8], "big") % 10
+    return {8: "val", 9: "test"}.get(bucket, "train")
