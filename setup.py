@@ -27,6 +27,7 @@ REQUIRES = [
     "orbax-checkpoint>=0.12.8",
     "pillow>=11.0",
     "pycocotools>=2.0.8",
+    "scikit-learn>=1.6",
     "scipy>=1.14.1",
     "tensorboardX>=2.6.2",
     "tensorflow-datasets>=4.9.10",

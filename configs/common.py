@@ -136,6 +136,7 @@ def get_config() -> ml_collections.ConfigDict:
             "regions": 16,  # per row of an evaluation batch
             "kinds": ("mask", "box", "point", "none", "crop"),
             "gallery": 24,  # pictures in the report
+            "twins": (),  # groups of labels that only context tells apart: (("kidney_left", "kidney_right"), ...)
         }
     )
     return config

@@ -1,0 +1,97 @@
+"""Is run A better than run B? Paired difference over the same regions, with an interval over patient groups.
+
+    python -m medp_clip_jax.compare A B [--kinds=mask,box,point] [--reference=none] [--output=comparison.json]
+
+A and B are folders written by `medp_clip_jax.evaluate` on the same split. `--reference` names the prompt kind read from
+B where it is not the same as A's, so that a promptable model can be set against another run's global embedding.
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+from absl import flags
+
+from medp_clip_jax import statistics
+from medp_clip_jax.errors import InputError, run_cli
+from medp_clip_jax.evaluators import predictions
+from medp_clip_jax.evaluators.region_recognition import tallies
+
+METRICS = ("micro", "macro", "within_image")
+
+FLAGS = flags.FLAGS
+
+
+def compare(
+    first: predictions.Saved,
+    second: predictions.Saved,
+    pairs: Sequence[tuple[str, str]],
+    replicates: int = 1000,
+    seed: int = 0,
+) -> dict[str, dict[str, dict[str, float]]]:
+    """`{"mask - none": {"macro": {"first", "second", "estimate", "low", "high"}}}` for pairs of prompt kinds.
+
+    Only regions that both runs predicted count, and which labels are averaged is decided on those. InputError if there
+    are none, or if a prompt kind is missing.
+    """
+    _, rows, others = np.intersect1d(first.keys, second.keys, return_indices=True)
+    if not len(rows):
+        raise InputError("the two results share no region: evaluate both runs on the same split of the same data")
+    first, second = predictions.take(first, rows), predictions.take(second, others)
+    # Groups are numbered per file: read the second run's values against the first run's regions.
+    result: dict[str, dict[str, dict[str, float]]] = {}
+    for kind, other in pairs:
+        for name, saved, side in ((kind, first, "first"), (other, second, "second")):
+            if name not in saved.kinds:
+                raise InputError(f"the {side} results have no prompt kind {name!r}, they have {', '.join(saved.kinds)}")
+        mine, theirs = tallies(first.kinds[kind], first.regions), tallies(second.kinds[other], first.regions)
+        key = kind if kind == other else f"{kind} - {other}"
+        result[key] = {
+            metric: {
+                "first": statistics.estimate(mine[metric]),
+                "second": statistics.estimate(theirs[metric]),
+                **dataclasses.asdict(statistics.difference(mine[metric], theirs[metric], replicates, seed)),
+            }
+            for metric in METRICS
+        }
+    return result
+
+
+def table(result: dict[str, dict[str, dict[str, float]]]) -> str:
+    """The comparison as text, one line per prompt kind and metric; a star marks intervals that exclude zero."""
+    lines = [f"{'kind':<16}{'metric':<15}{'A':>7}{'B':>8}{'A - B':>9}  95 % interval"]
+    for kind, metrics in result.items():
+        for metric, v in metrics.items():
+            star = " *" if v["low"] > 0 or v["high"] < 0 else ""
+            lines.append(
+                f"{kind:<16}{metric:<15}{v['first']:7.3f} {v['second']:7.3f} {v['estimate']:+8.3f}"
+                f"  [{v['low']:+.3f}, {v['high']:+.3f}]{star}"
+            )
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str]) -> None:
+    if len(argv) != 3:
+        raise InputError(f"expected two result folders, got {len(argv) - 1}: python -m medp_clip_jax.compare A B")
+    first, second = (predictions.load(path) for path in argv[1:])
+    shared = [kind for kind in first.kinds if FLAGS.reference or kind in second.kinds]
+    kinds = FLAGS.kinds or shared
+    if set(first.regions.ids) != set(second.regions.ids):
+        print("note: the label banks differ, so that only within_image compares like with like")
+    result = compare(first, second, [(kind, FLAGS.reference or kind) for kind in kinds])
+    regions = len(np.intersect1d(first.keys, second.keys))
+    print(f"{regions} regions of {len(first.keys)} and {len(second.keys)}\n{table(result)}")
+    if FLAGS.output:
+        try:
+            pathlib.Path(FLAGS.output).write_text(json.dumps(result, indent=1) + "\n")
+        except OSError as error:
+            raise InputError(f"{FLAGS.output}: cannot be written ({error.strerror}): name a writable file") from error
+
+
+if __name__ == "__main__":
+    flags.DEFINE_list("kinds", None, "Prompt kinds of A to compare; all that both have if not given.")
+    flags.DEFINE_string("reference", "", "Prompt kind read from B; the same as A's if not given.")
+    flags.DEFINE_string("output", "", "JSON file for the numbers.")
+    run_cli(main)

@@ -1,0 +1,161 @@
+"""Evaluates a trained model on a corpus, or on any folder of the region schema.
+
+    python -m medp_clip_jax.evaluate --checkpoint=RUN_DIR --data=CORPUS_OR_FOLDER [--split=test] [--output=DIR]
+
+prints a table and writes results.json, predictions.npz (for `medp_clip_jax.compare`) and report.html into the output.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from absl import flags
+
+from medp_clip_jax import api, results
+from medp_clip_jax.config import load_config
+from medp_clip_jax.corpus import MANIFEST, Corpus, ensure_corpus, open_corpus
+from medp_clip_jax.errors import InputError, run_cli
+from medp_clip_jax.evaluators import context_retention, predictions, region_recognition, zero_shot
+from medp_clip_jax.evaluators.encode import KINDS, encode_corpus, encode_labels
+from medp_clip_jax.ontology import Ontology
+
+FLAGS = flags.FLAGS
+
+
+def run_evaluation(
+    model,
+    params,
+    processor_or_tokenizer,
+    corpus: Corpus,
+    split: str,
+    config,
+    kinds: Sequence[str] | None,
+    ontology: Ontology,
+    output_dir: str | os.PathLike[str] | None = None,
+    run_dir: str | os.PathLike[str] | None = None,
+    replicates: int | None = None,
+) -> dict[str, float]:
+    """Runs every evaluator on one split and returns the flat metrics, such as `region/mask/macro`, in [0, 1].
+
+    `kinds` are prompt kinds and reference rows (None: `config.eval.kinds`). The label bank is the corpus's region
+    labels and those in the labels.json of `run_dir` (by default `output_dir`), which also tells seen from unseen ones.
+    With an `output_dir` the results, per-region predictions and the report are written there, the report with the
+    training curves of `run_dir`. `replicates` of the bootstrap: 1000 where results are written, else none. InputError
+    where the split has no images or the output cannot be written.
+    """
+    tokenizer = getattr(processor_or_tokenizer, "tokenizer", processor_or_tokenizer)
+    kinds = tuple(kinds or config.eval.kinds)
+    if replicates is None:
+        replicates = 1000 if output_dir else 0
+    trained = read_trained(run_dir or output_dir)
+    folder = results.writable(output_dir) if output_dir else None
+    encoded = encode_corpus(model, params, corpus, split, config, kinds)
+    table = encoded.table
+    bank = sorted({*corpus.labels, *table.label, *(set(trained.get("labels", ())) & ontology.keys())})
+    others = sorted({label for example in table.images for label in example.image_labels} - set(bank))
+    ids = [*bank, *others]
+    text = encode_labels(model, params, tokenizer, ontology, ids, config.input.label_context)
+
+    metrics, details, answers = region_recognition.evaluate(
+        encoded, ontology, text[: len(bank)], bank, config.eval.get("twins", ()), replicates, config.seed
+    )
+    image_metrics, image_details = zero_shot.evaluate(encoded, text, ids, replicates, config.seed)
+    context_metrics, context_details = context_retention.evaluate(encoded, text, ids)
+    metrics |= image_metrics | context_metrics
+    if folder:
+        details |= image_details | context_details
+        content = results.collect(corpus, split, config, table, metrics, details, trained)
+        results.write(folder, content)
+        if answers:
+            predictions.save(folder, table, region_recognition.describe_regions(table, bank), answers)
+        # Imported here: most evaluations of a training run write no report and should not wait for its libraries.
+        from medp_clip_jax import report
+
+        report.write_report(folder, content, corpus, table, answers, bank, ontology, run_dir or folder)
+    return metrics
+
+
+def read_trained(run_dir: str | os.PathLike[str] | None) -> dict[str, Any]:
+    """The labels.json of a run (what it saw in training), empty without one; InputError where it is damaged."""
+    path = pathlib.Path(run_dir or "") / "labels.json"
+    if run_dir is None or not path.is_file():
+        return {}
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{path}: not readable ({error}): restore the file of the run") from error
+
+
+def open_data(path: str | os.PathLike[str], split: str, cache: str | os.PathLike[str]) -> Corpus:
+    """Opens a corpus, or builds one from a folder of the region schema into the folder `cache`.
+
+    Without a splits.json the whole folder becomes the split asked for. The build is kept under a name that changes with
+    the folder's annotations. InputError where `path` is neither, or its build fails.
+    """
+    path = pathlib.Path(path)
+    if (path / MANIFEST).is_file():
+        return open_corpus(path)
+    listings = sorted([*path.glob("*.jsonl"), *path.glob("*/*.jsonl"), *path.glob("splits.json")])
+    if not any(listing.name == "images.jsonl" for listing in listings):
+        state = "holds no corpus.json and no images.jsonl" if path.is_dir() else "is not a folder"
+        raise InputError(f"{path}: {state}: give --data a corpus, or a folder with images.jsonl (or folders of these)")
+    digest = hashlib.sha256(split.encode())
+    for listing in listings:
+        digest.update(listing.read_bytes())
+    arguments = ["--source=folder", f"--input={path}"]
+    if not (path / "splits.json").is_file():
+        arguments.append(f"--split={split}")
+    return ensure_corpus(pathlib.Path(cache) / f"{path.resolve().name}-{digest.hexdigest()[:8]}", arguments)
+
+
+def load_config_for(run_dir: pathlib.Path, sources: Sequence[str]):
+    """The run's configuration, evaluating the named sources (all if none): those of the training may not exist here."""
+    config = load_config(run_dir / "config.json")
+    config.data.sources = tuple(sources)
+    return config
+
+
+def merge_ontologies(first: Ontology, second: Ontology) -> Ontology:
+    """`first` plus the nodes of `second` that it lacks, parents before children."""
+    missing = {node_id for node_id in second if node_id not in first}
+    for node_id in sorted(missing, key=lambda node_id: (len(second.ancestors(node_id)), node_id)):
+        first = first.with_node(second[node_id])
+    return first
+
+
+def main(argv: Sequence[str]) -> None:
+    if len(argv) > 1:
+        raise InputError(f"unexpected argument {argv[1]!r}: options start with -- (see --help)")
+    if not FLAGS.checkpoint or not FLAGS.data:
+        raise InputError("expected --checkpoint=RUN_DIR and --data=CORPUS_OR_FOLDER")
+    unknown = sorted(set(FLAGS.kinds or ()) - set(KINDS))
+    if unknown:
+        raise InputError(f"--kinds: expected some of {', '.join(KINDS)}, got {unknown[0]!r}")
+    run_dir = pathlib.Path(FLAGS.checkpoint)
+    # Loading first: a wrong run folder should not cost the build of a corpus.
+    model, params, processor = api.load(run_dir)
+    config = load_config_for(run_dir, FLAGS.sources)
+    name = pathlib.Path(FLAGS.data).resolve().name
+    output = results.writable(FLAGS.output or run_dir / "evaluation" / f"{name}-{FLAGS.split}")
+    corpus = open_data(FLAGS.data, FLAGS.split, output / "corpus")
+    ontology = corpus.ontology
+    if (run_dir / "ontology.json").is_file():
+        ontology = merge_ontologies(ontology, Ontology.load(run_dir / "ontology.json"))
+    metrics = run_evaluation(
+        model, params, processor, corpus, FLAGS.split, config, FLAGS.kinds, ontology, output, run_dir=run_dir
+    )
+    print(results.screen_table(metrics))
+    print(f"\n{results.NOTICE}\nreport: {output / 'report.html'}")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("checkpoint", None, "Directory of a training run.")
+    flags.DEFINE_string("data", None, "A corpus, or a folder of the region schema (images.jsonl, annotations.jsonl).")
+    flags.DEFINE_string("split", "test", "Split to evaluate; all of a folder without splits.json.")
+    flags.DEFINE_string("output", None, "Where to write; RUN_DIR/evaluation/DATA-SPLIT if not given.")
+    flags.DEFINE_list("kinds", None, "Prompt kinds and reference rows: mask, box, point, none, crop.")
+    flags.DEFINE_list("sources", [], "Sources of the corpus to evaluate; all if not given.")
+    run_cli(main)

@@ -1,0 +1,116 @@
+"""Do prompts change the answer without losing the image? Sensitivity and retention of the region embeddings.
+
+* An empty prompt must give the global embedding (an invariant, measured here on the checkpoint itself).
+* Different regions of one image must differ: Alpha-CLIP's known failure is a cosine above 0.97 between them.
+* Mask, box and click of one region should agree.
+* How much of the image-level accuracy is kept when a region embedding answers in place of the global one.
+* Retrieval of regions by a label's text, label-aware: every region of the label counts as right.
+"""
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn.metrics import average_precision_score
+
+from medp_clip_jax.evaluators.encode import Encoded
+
+PAIR_REGIONS = 16  # regions of an image that are compared with each other, spread evenly over its list
+PROMPTS = ("mask", "box", "point")
+
+
+def evaluate(encoded: Encoded, text: np.ndarray, ids: Sequence[str]) -> tuple[dict[str, float], dict]:
+    """Measures `encoded` against text embeddings float [C, D] of the labels `ids`.
+
+    Returns flat metrics (`context/mask/cosine_between_regions_p50`, ...) and, for the report, histograms of the cosines
+    between regions of one image per kind.
+    """
+    flat: dict[str, float] = {}
+    details: dict = {"histograms": {}}
+    if encoded.empty is not None and len(encoded.image):
+        flat["context/empty_prompt_max_difference"] = float(np.abs(encoded.empty - encoded.image).max())
+    rows = {label: row for row, label in enumerate(ids)}
+    target = np.array([rows[label] for label in encoded.table.label], np.int64)
+    for kind, embedding in encoded.regions.items():
+        if not len(embedding):
+            continue
+        flat |= {f"retrieval/{kind}/{name}": value for name, value in retrieval(embedding, text, target).items()}
+        if kind == "none":
+            continue
+        cosines = between_regions(embedding, np.asarray(encoded.table.image_index))
+        if len(cosines):
+            flat |= {
+                f"context/{kind}/cosine_between_regions_{name}": value for name, value in _summary(cosines).items()
+            }
+            count, edges = np.histogram(cosines, bins=40, range=(-1.0, 1.0))
+            details["histograms"][kind] = {"count": count.tolist(), "edges": edges.tolist()}
+        flat |= {f"context/{kind}/{name}": value for name, value in retention(encoded, embedding, text, rows).items()}
+    prompts = [kind for kind in PROMPTS if kind in encoded.regions]
+    for first, second in itertools.combinations(prompts, 2):
+        cosines = (encoded.regions[first] * encoded.regions[second]).sum(-1)
+        if len(cosines):
+            flat[f"context/{first}_{second}/cosine_same_region"] = float(cosines.mean())
+    return flat, details
+
+
+def between_regions(embedding: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """Cosines of all pairs of regions of one image, float [pairs]; at most PAIR_REGIONS regions of an image take part.
+
+    `embedding` is L2-normalised [regions, D], `image` int [regions].
+    """
+    order = np.argsort(image, kind="stable")
+    starts = np.flatnonzero(np.diff(image[order], prepend=-1))
+    cosines = [np.zeros(0, np.float32)]
+    for rows in np.split(order, starts[1:]):
+        if len(rows) > PAIR_REGIONS:
+            rows = rows[np.linspace(0, len(rows) - 1, PAIR_REGIONS).round().astype(int)]
+        some = embedding[rows]
+        cosines.append((some @ some.T)[np.triu_indices(len(rows), 1)])
+    return np.concatenate(cosines)
+
+
+def retention(encoded: Encoded, embedding: np.ndarray, text: np.ndarray, rows: dict[str, int]) -> dict[str, float]:
+    """Image-label accuracy with the region embedding and with the global one, on the images where both exist.
+
+    Counts data sets whose images have exactly one label and at least two labels in all. Each image weighs the same, its
+    regions share that weight; `image_accuracy_kept` is the ratio of the two accuracies.
+    """
+    images, index = encoded.table.images, np.asarray(encoded.table.image_index)
+    with_region, without = [], []
+    for dataset in sorted({example.dataset for example in images}):
+        members = [i for i, e in enumerate(images) if e.dataset == dataset]
+        if not all(len(images[i].image_labels) == 1 and images[i].image_labels[0] in rows for i in members):
+            continue
+        labels = sorted({images[i].image_labels[0] for i in members})
+        if len(labels) < 2:
+            continue
+        classes = text[[rows[label] for label in labels]]
+        for i in np.intersect1d(members, index):
+            target = labels.index(images[i].image_labels[0])
+            with_region.append(((embedding[index == i] @ classes.T).argmax(1) == target).mean())
+            without.append(float((encoded.image[i] @ classes.T).argmax() == target))
+    if not without or not np.mean(without):
+        return {}
+    return {
+        "image_accuracy": float(np.mean(with_region)),
+        "image_accuracy_global": float(np.mean(without)),
+        "image_accuracy_kept": float(np.mean(with_region) / np.mean(without)),
+    }
+
+
+def retrieval(embedding: np.ndarray, text: np.ndarray, target: np.ndarray) -> dict[str, float]:
+    """Text -> region: share of labels with a right region among the best 1 and 5, and mean average precision."""
+    hits: dict[str, list[float]] = {"text_r1": [], "text_r5": [], "text_map": []}
+    for label in np.unique(target):
+        scores = embedding @ text[label]
+        relevant = target == label
+        best = relevant[np.argsort(-scores, kind="stable")[:5]]
+        hits["text_r1"].append(float(best[0]))
+        hits["text_r5"].append(float(best.any()))
+        hits["text_map"].append(float(average_precision_score(relevant, scores)))
+    return {name: float(np.mean(values)) for name, values in hits.items()}
+
+
+def _summary(cosines: np.ndarray) -> dict[str, float]:
+    p5, p50, p95 = np.percentile(cosines, [5, 50, 95])
+    return {"mean": float(cosines.mean()), "p5": float(p5), "p50": float(p50), "p95": float(p95)}

@@ -1,0 +1,162 @@
+"""Embeds a split once, so that every evaluator is plain numpy on the result.
+
+Each image is read once; all its prompts of all kinds are asked of the kept features. Two reference rows need no prompt:
+`none` answers every region with the global embedding of its image, `crop` encodes the box plus a margin as an image of
+its own, from the stored pixels at their full resolution, which is what one would do without a promptable model.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Sequence
+
+import jax
+import ml_collections
+import numpy as np
+
+from medp_clip_jax.augment import letterbox
+from medp_clip_jax.eval_input import EvalTable, eval_batches, eval_table
+from medp_clip_jax.models.clip import Images, MedPCLIP
+from medp_clip_jax.ontology import Ontology
+from medp_clip_jax.prompts import RegionPrompts
+from medp_clip_jax.records import decode_image
+
+KINDS = ("mask", "box", "point", "none", "crop")
+SENTENCES = 256  # encoded at a time
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """L2-normalised embeddings of a split: `image` float32 [images, D] and, per kind, `regions` float32 [regions, D].
+
+    `empty` float32 [images, D] is the region embedding of an empty prompt, None where it was not measured.
+    """
+
+    table: EvalTable
+    image: np.ndarray
+    regions: dict[str, np.ndarray]
+    empty: np.ndarray | None = None
+
+
+def encode_corpus(model, params, corpus, split: str, config, kinds: Sequence[str] = KINDS) -> Encoded:
+    """Embeds all images and regions of `split` by prompts (mask, box, point) and reference rows (none, crop).
+
+    `model` is the public `Model` or the flax module: only its `config` is read.
+    """
+    table = eval_table(corpus, split, tuple(config.data.sources) or None)
+    prompted = tuple(kind for kind in kinds if kind not in ("none", "crop"))
+    width = config.model.embed
+    image = np.zeros((len(table.images), width), np.float32)
+    empty = np.zeros_like(image)
+    regions = {kind: np.zeros((len(table.label), width), np.float32) for kind in prompted}
+    read, _, _ = _functions(model)
+    for batch in eval_batches(corpus, table, config, kinds=prompted):
+        seen, nothing, answers = jax.device_get(read(params, batch["image"], batch["rectangle"], batch["prompts"]))
+        rows, region_rows = batch["image_row"], batch["region_row"]
+        image[rows[rows >= 0]] = seen[rows >= 0]
+        empty[rows[rows >= 0]] = nothing[rows >= 0]
+        for kind in prompted:
+            regions[kind][region_rows[region_rows >= 0]] = answers[kind][region_rows >= 0]
+    if "none" in kinds:
+        regions["none"] = image[table.image_index]
+    if "crop" in kinds:
+        regions["crop"] = encode_crops(model, params, corpus, config, table)
+    return Encoded(table, image, regions, empty)
+
+
+@functools.lru_cache(maxsize=4)  # keyed by the architecture, so that the evaluations of one run compile once
+def _compiled(config: ml_collections.FrozenConfigDict):
+    """(read, encode_image, encode_text) of a model: functions of params and arrays, compiled per shape."""
+    apply = MedPCLIP(config).apply
+
+    @jax.jit
+    def encode_image(params, pixels, rectangle):
+        return apply({"params": params}, Images(pixels, rectangle), method="encode_image").embedding
+
+    @jax.jit
+    def encode_text(params, tokens):
+        return apply({"params": params}, tokens, method="encode_text")
+
+    @jax.jit
+    def read(params, pixels, rectangle, prompts):
+        variables = {"params": params}
+        features = apply(variables, Images(pixels, rectangle), method="encode_image")
+        empty = apply(variables, features, RegionPrompts.none(len(pixels)), method="encode_regions")[:, 0]
+        answers = {kind: apply(variables, features, asked, method="encode_regions") for kind, asked in prompts.items()}
+        return features.embedding, empty, answers
+
+    return read, encode_image, encode_text
+
+
+def _functions(model):
+    return _compiled(ml_collections.FrozenConfigDict(model.config))
+
+
+def encode_crops(model, params, corpus, config, table: EvalTable) -> np.ndarray:
+    """The crop baseline, float32 [regions, D]: the global embedding of each region's box plus margin."""
+    size, batch = config.model.image.size, config.eval.batch_size
+    result = np.zeros((len(table.label), config.model.embed), np.float32)
+    _, encode, _ = _functions(model)
+    pending: list[tuple[int, np.ndarray, np.ndarray]] = []
+
+    def flush():
+        rows = np.array([row for row, _, _ in pending])
+        pixels, rectangle = np.zeros((batch, size, size, 3), np.uint8), np.tile(np.float32([0, 0, 1, 1]), (batch, 1))
+        pixels[: len(rows)] = [crop for _, crop, _ in pending]
+        rectangle[: len(rows)] = [place for _, _, place in pending]
+        result[rows] = jax.device_get(encode(params, pixels, rectangle))[: len(rows)]
+        pending.clear()
+
+    readers = {name: corpus.source(name, table.split) for name, _ in table.records}
+    starts = np.searchsorted(table.image_index, np.arange(len(table.images) + 1))
+    for (name, record), start, stop in zip(table.records, starts[:-1], starts[1:], strict=True):
+        if start == stop:
+            continue
+        image = decode_image(readers[name][record].image)
+        for row in range(start, stop):
+            pending.append(
+                (row, *letterbox(image, size, with_margin(table.box[row], image.shape, config.model.prompt.margin)))
+            )
+            if len(pending) == batch:
+                flush()
+    if pending:
+        flush()
+    return result
+
+
+def with_margin(box: np.ndarray, shape: tuple[int, ...], margin: float) -> tuple[int, int, int, int]:
+    """The box (x0, y0, x1, y1) grown by a share `margin` of its size on each side, in whole pixels inside the image."""
+    x, y = (box[2] - box[0]) * margin, (box[3] - box[1]) * margin
+    x0, y0 = max(0, math.floor(box[0] - x)), max(0, math.floor(box[1] - y))
+    x1, y1 = min(shape[1], math.ceil(box[2] + x)), min(shape[0], math.ceil(box[3] + y))
+    return min(x0, shape[1] - 1), min(y0, shape[0] - 1), max(x1, 1), max(y1, 1)
+
+
+def encode_labels(
+    model, params, tokenizer, ontology: Ontology, ids: Sequence[str], context: int, modality: str = ""
+) -> np.ndarray:
+    """One embedding per label, float32 [labels, D]: all its sentences are encoded, normalised, averaged and normalised.
+
+    Sentences are cut to `context` tokens, as in training.
+    """
+    sentences = [ontology.sentences(label, modality) for label in ids]
+    texts = [sentence for group in sentences for sentence in group]
+    embedded = encode_texts(model, params, tokenizer, texts, context)
+    means, start = [], 0
+    for group in sentences:
+        means.append(embedded[start : start + len(group)].mean(0))
+        start += len(group)
+    means = np.stack(means) if means else np.zeros((0, embedded.shape[-1]), np.float32)
+    return (means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)).astype(np.float32)
+
+
+def encode_texts(model, params, tokenizer, texts: Sequence[str], context: int) -> np.ndarray:
+    """L2-normalised text embeddings float32 [texts, D]; static shapes: the last batch is padded with its first text."""
+    _, _, encode = _functions(model)
+    result = []
+    for start in range(0, len(texts), SENTENCES):
+        some = list(texts[start : start + SENTENCES])
+        size = SENTENCES if len(texts) > SENTENCES else len(texts)
+        tokens = tokenizer(some + [some[0]] * (size - len(some)), context)
+        result.append(np.asarray(jax.device_get(encode(params, tokens)), np.float32)[: len(some)])
+    return np.concatenate(result) if result else np.zeros((0, 1), np.float32)

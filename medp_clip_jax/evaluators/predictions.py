@@ -1,0 +1,92 @@
+"""Per-region predictions on disk, so that two runs can be compared region by region without their models."""
+
+import dataclasses
+import os
+import pathlib
+import zipfile
+
+import numpy as np
+
+from medp_clip_jax.errors import InputError
+from medp_clip_jax.evaluators.region_recognition import MIN_GROUPS, Predictions, Regions
+
+FILE = "predictions.npz"
+MISSING = 255  # a metric that does not apply to a region
+FIELDS = ("target", "group", "image", "dataset", "modality", "stratum")
+
+
+@dataclasses.dataclass(frozen=True)
+class Saved:
+    """Predictions of a run: `keys` str [regions] names each region the same way in every run of the same data."""
+
+    keys: np.ndarray
+    regions: Regions
+    kinds: dict[str, Predictions]
+
+
+def region_keys(table) -> np.ndarray:
+    """`data set/image/number of the region in its image/label` per region of an `EvalTable`, str [regions]."""
+    count: dict[int, int] = {}
+    keys = []
+    for image, label in zip(table.image_index, table.label, strict=True):
+        number = count[image] = count.get(image, -1) + 1
+        example = table.images[image]
+        keys.append(f"{example.dataset}/{example.image_id}/{number}/{label}")
+    return np.array(keys, str)
+
+
+def save(directory: str | os.PathLike[str], table, regions: Regions, kinds: dict[str, Predictions]) -> None:
+    """Writes `predictions.npz` into `directory`: no pickle, a few bytes per region and kind."""
+    arrays: dict[str, np.ndarray] = {"keys": region_keys(table), "ids": np.array(regions.ids, str)}
+    for name in FIELDS:
+        value = getattr(regions, name)
+        arrays[name] = value.astype(str) if value.dtype == object else value.astype(np.int32)
+    for kind, predictions in kinds.items():
+        arrays[f"{kind}|top"] = predictions.top.astype(np.int32)
+        arrays[f"{kind}|score"] = predictions.score.astype(np.float16)
+        for name, values in predictions.values.items():
+            arrays[f"{kind}|value|{name}"] = np.where(np.isnan(values), MISSING, np.nan_to_num(values)).astype(np.uint8)
+    np.savez_compressed(pathlib.Path(directory) / FILE, **arrays)
+
+
+def load(path: str | os.PathLike[str]) -> Saved:
+    """Reads what `save` wrote; `path` is the file or its directory. InputError if it is absent or damaged."""
+    path = pathlib.Path(path)
+    path = path / FILE if path.is_dir() else path
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        fields = {name: arrays[name] for name in FIELDS}
+        ids, keys = tuple(arrays["ids"].tolist()), arrays["keys"]
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file: run `python -m medp_clip_jax.evaluate` first") from error
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: not a predictions file ({error}): run the evaluation again") from error
+    regions = Regions(ids=ids, averaged=np.zeros(0, bool), groups_per_label=np.zeros(0, int), **fields)
+    kinds = {}
+    for kind in dict.fromkeys(name.split("|")[0] for name in arrays if "|" in name):
+        prefix = f"{kind}|value|"
+        values = {
+            name[len(prefix) :]: np.where(value == MISSING, np.nan, value.astype(np.float64))
+            for name, value in arrays.items()
+            if name.startswith(prefix)
+        }
+        kinds[kind] = Predictions(arrays[f"{kind}|top"], arrays[f"{kind}|score"].astype(np.float32), values)
+    return Saved(keys, with_averages(regions), kinds)
+
+
+def with_averages(regions: Regions) -> Regions:
+    """Decides anew which labels have enough groups to be averaged."""
+    pairs = np.unique(np.stack([regions.target, regions.group], 1), axis=0)
+    count = np.bincount(pairs[:, 0], minlength=len(regions.ids))
+    return dataclasses.replace(regions, averaged=count >= MIN_GROUPS, groups_per_label=count)
+
+
+def take(saved: Saved, rows: np.ndarray) -> Saved:
+    """The regions `rows` (int [some]) of saved predictions, in that order."""
+    regions = dataclasses.replace(saved.regions, **{name: getattr(saved.regions, name)[rows] for name in FIELDS})
+    kinds = {
+        kind: Predictions(p.top[rows], p.score[rows], {name: value[rows] for name, value in p.values.items()})
+        for kind, p in saved.kinds.items()
+    }
+    return Saved(saved.keys[rows], with_averages(regions), kinds)

@@ -1,0 +1,144 @@
+"""What an evaluation leaves behind: `results.json`, and the table on screen."""
+
+import datetime
+import hashlib
+import json
+import math
+import pathlib
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from medp_clip_jax import __version__
+from medp_clip_jax.corpus import MANIFEST, Corpus
+from medp_clip_jax.errors import InputError
+
+NOTICE = "Research tool, not a medical device: do not use it for diagnosis or treatment."
+FILE = "results.json"
+
+
+def collect(
+    corpus: Corpus,
+    split: str,
+    config,
+    table,
+    metrics: Mapping[str, float],
+    details: Mapping[str, Any],
+    trained: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Everything about one evaluation as plain values: what was measured, on what, by which code, and the numbers."""
+    groups = {(example.dataset, example.group) for example in table.images}
+    data = {
+        "name": corpus.directory.name,
+        "split": split,
+        "images": len(table.images),
+        "regions": len(table.label),
+        "groups": len(groups),
+        "datasets": sorted({example.dataset for example in table.images}),
+        "checksum": hashlib.sha256((corpus.directory / MANIFEST).read_bytes()).hexdigest()[:16],
+    }
+    found = sorted(set(table.label))
+    labels: dict[str, Any] = {"evaluated": found}
+    if trained:
+        seen = {label for label, count in trained.get("train_regions", {}).items() if count}
+        labels |= {"seen": sorted(seen & set(found)), "unseen": sorted(set(found) - seen)}
+    return {
+        "notice": NOTICE,
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "version": __version__,
+        "commit": commit(),
+        "seed": config.seed,
+        "config": config.to_dict(),
+        "data": data,
+        "labels": labels,
+        "metrics": dict(metrics),
+        "details": dict(details),
+    }
+
+
+def commit() -> str | None:
+    """The git commit of the running code, with `+` where files differ from it; None outside a checkout."""
+    folder = pathlib.Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(folder), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", pathlib.Path(__file__).name)  # an installed copy is nobody's checkout
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def write(directory: pathlib.Path, content: Mapping[str, Any]) -> None:
+    """Writes `results.json`; numbers that do not exist (nan) become null."""
+    (directory / FILE).write_text(json.dumps(_plain(content), indent=1, allow_nan=False) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, (str, bool, int, float)) else str(value)
+
+
+def writable(directory) -> pathlib.Path:
+    """Makes the output folder; InputError where that cannot be done."""
+    path = pathlib.Path(directory)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}): name a writable folder") from error
+    return path
+
+
+COLUMNS = {
+    "micro": "micro",
+    "macro": "macro",
+    "macro_hierarchical": "macro hier.",
+    "within_image": "in image",
+    "top5": "top-5",
+    "twins": "twins",
+}
+CONTEXT = ("max_difference", "regions_p50", "same_region", "accuracy_kept")  # of many, what is shown on screen
+
+
+def screen_table(metrics: Mapping[str, float]) -> str:
+    """Region recognition by prompt kind, then the other headline numbers, in percent; nan shows as a dash."""
+    kinds = list(dict.fromkeys(name.split("/")[1] for name in metrics if name.startswith("region/")))
+    columns = [name for name in COLUMNS if any(f"region/{kind}/{name}" in metrics for kind in kinds)]
+    blocks = []
+    if kinds:
+        rows = [["regions, %", *(COLUMNS[name] for name in columns)]]
+        for kind in kinds:
+            rows.append([kind, *(percent(metrics.get(f"region/{kind}/{name}", math.nan)) for name in columns)])
+        blocks.append(_aligned(rows))
+    means = [name for name in metrics if name.startswith(("image/", "presence/")) and name.count("/") == 1]
+    if means:
+        rows = [["images, %", "mean of sets"], *([name, percent(metrics[name])] for name in means)]
+        blocks.append(_aligned(rows))
+    context = [name for name in metrics if name.startswith("context/") and name.endswith(CONTEXT)]
+    if context:
+        rows = [["context", ""], *([name.removeprefix("context/"), f"{metrics[name]:.3g}"] for name in context)]
+        blocks.append(_aligned(rows))
+    return "\n\n".join("\n".join(block) for block in blocks)
+
+
+def percent(value: float | None) -> str:
+    """A share as percent with one decimal, a dash where there is none."""
+    return "–" if value is None or math.isnan(value) else f"{100 * value:.1f}"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    ]
