@@ -39,7 +39,7 @@ class Model:
 
     @functools.partial(jax.jit, static_argnums=0)
     def encode_image(self, params: Any, images: Images | Array) -> ImageFeatures:
-        """Reads images once: `Images`, or pixels [batch, size, size, 3], uint8 or float in [0, 1], filling their canvas.
+        """Reads images once: `Images`, or pixels [batch, size, size, 3], uint8 or float in [0, 1], filling the canvas.
 
         `.embedding` [batch, dim] is the global view, L2-normalised; `.patches` [batch, patches, width] and the keys and
         values of every block are kept for `encode_regions`. Raises ValueError if the patch size does not divide `size`.
@@ -71,7 +71,7 @@ class Model:
 def load(run: str | os.PathLike, step: int | None = None) -> tuple[Model, Any, Processor]:
     """Loads what a training run wrote: (model, params, processor), the parameters float32 on the first device.
 
-    `run` is the run's directory (config.json, tokenizer.json, checkpoints/); `step` picks a checkpoint, else the newest.
+    `run` is the run's directory (config.json, tokenizer.json, checkpoints/); `step` picks a checkpoint (the newest).
 
     Raises:
       InputError: no such directory, a file is absent or damaged, or the checkpoint is of another architecture.
