@@ -1,8 +1,8 @@
 """Builds a corpus, or adds sources to one: `python -m data.build --source=folder --input=DIR --output=DIR`.
 
-Sources whose input has not changed are kept, those that have are written anew, all others in the corpus stay. Records that
-cannot be used are reported one line each on stderr and left out; `--strict` stops at the first. The corpus is written
-beside its place and renamed, so an error or interrupt leaves what was there before.
+Sources whose input has not changed are kept, those that have are written anew, all others in the corpus stay. Records
+that cannot be used are reported one line each on stderr and left out; `--strict` stops at the first. The corpus is
+written beside its place and renamed, so an error or interrupt leaves what was there before.
 """
 
 import collections
@@ -50,12 +50,14 @@ def build_corpus(output: pathlib.Path, sources: Sequence[OpenSource], shipped: O
         for open_source in sources:
             source = open_source(ontology)
             if source.name in entries:
-                raise InputError(f"two folders hold data set {source.name!r}: rename it in one (`dataset` in images.jsonl)")
+                raise InputError(
+                    f"two folders hold data set {source.name!r}: rename it in one (`dataset` in images.jsonl)"
+                )
             for node in source.nodes:
                 ontology = ontology if node.id in ontology else ontology.with_node(node)
             entries[source.name] = _kept_or_written(source, old, work, ontology, report)
             print(_line(source.name, entries[source.name], old), flush=True)
-        for name, entry in (old.manifest["sources"] if old else {}).items():
+        for name in old.sources if old else ():
             if name not in entries:
                 entries[name] = writer.keep(old, name, work)
         manifest = {"format": FORMAT, "sources": {name: entries[name] for name in sorted(entries) if entries[name]}}
@@ -97,7 +99,9 @@ def _total(corpus: Corpus) -> str:
     reasons: collections.Counter[str] = collections.Counter()
     for entry in entries:
         reasons.update(entry["skipped"])
-    lines = [f"{f'{len(entries)} sources':<26} {_numbers(entries)}, {len(corpus.labels)} region labels in {corpus.directory}"]
+    lines = [
+        f"{f'{len(entries)} sources':<26} {_numbers(entries)}, {len(corpus.labels)} region labels in {corpus.directory}"
+    ]
     if reasons:
         told = ", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items()))
         lines.append(f"{'skipped records':<26} {told}")
@@ -142,7 +146,8 @@ def define_flags() -> None:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Builds the corpus that the flags describe and prints what is in it; raises InputError for anything wrong in them."""
+    """Builds the corpus that the flags describe and prints what is in it; raises InputError for anything wrong in
+    them."""
     values = flags.FLAGS
     if len(argv) > 1:
         raise InputError(f"unexpected argument {argv[1]!r}: name directories by --input= and --output=")

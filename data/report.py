@@ -15,7 +15,8 @@ class Report:
     skipped: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)  # reason -> records
 
     def skip(self, place: str, reason: str, detail: str) -> None:
-        """Reports a record that is left out: where it stands, why (also what it is counted under), and what to look at."""
+        """Reports a record that is left out: where it stands, why (also what it is counted under), and what to look
+        at."""
         if self.strict:
             raise InputError(f"{place}: {reason}: {detail}")
         self.skipped[reason] += 1

@@ -27,7 +27,8 @@ from medp_clip_jax.records import RegionExample
 
 
 def is_current(corpus: Corpus | None, source: Source, strict: bool) -> bool:
-    """Whether the corpus holds this very source with intact files; a strict build trusts no source that skipped records."""
+    """Whether the corpus holds this very source with intact files; a strict build trusts no source that skipped
+    records."""
     entry = corpus.manifest["sources"].get(source.name) if corpus else None
     if corpus is None or entry is None or entry["fingerprint"] != source.fingerprint or (strict and entry["skipped"]):
         return False
@@ -48,7 +49,9 @@ def keep(corpus: Corpus, name: str, work: pathlib.Path) -> dict[str, Any]:
     try:
         shutil.copytree(corpus.directory / entry["path"], work / entry["path"], copy_function=_link)
     except (OSError, shutil.Error) as error:
-        raise InputError(f"{corpus.directory / entry['path']}: cannot be kept ({error}): build this source again") from error
+        raise InputError(
+            f"{corpus.directory / entry['path']}: cannot be kept ({error}): build this source again"
+        ) from error
     return entry
 
 
@@ -90,12 +93,16 @@ def _write_records(name: str, streams: dict, work: pathlib.Path) -> pathlib.Path
     tfds.disable_progress_bar()
     settings = tfds.download.DownloadConfig(compute_stats=tfds.download.ComputeStatsMode.SKIP)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints where it downloads to, though it downloads nothing
+        # TFDS prints where it downloads to, though it downloads nothing
+        with contextlib.redirect_stdout(io.StringIO()):
             builder = RegionCorpus(name, streams, work)
             builder.download_and_prepare(download_config=settings)
     except OSError as error:
         reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
-        raise InputError(f"{work.parent}: records of {name} cannot be written ({reason}): choose another --output") from error
+        raise InputError(
+            f"{work.parent}: records of {name} cannot be written ({reason}): choose another --output"
+        ) from error
+    shutil.rmtree(work / "downloads", ignore_errors=True)  # TFDS makes it in any case
     return pathlib.Path(builder.data_dir)
 
 
@@ -110,7 +117,9 @@ def _checked(examples: Iterable[RegionExample], ontology: Ontology) -> Iterator[
     for example in examples:
         for label in (*example.image_labels, *(region.label for region in example.regions)):
             if label not in ontology:
-                raise InputError(f"{example.dataset}/{example.image_id}: label {label!r} is not in the ontology: add a node")
+                raise InputError(
+                    f"{example.dataset}/{example.image_id}: label {label!r} is not in the ontology: add a node"
+                )
         yield example
 
 

@@ -1,8 +1,8 @@
 """Reading a corpus: a directory of ArrayRecord sources with a manifest and an ontology, written by `data.build`.
 
-    corpus.json                               what is there: sources, splits, counts, provenance, checksums
-    ontology.json                             every label id of the corpus, with names and parents
-    region_corpus/<source>/<version>/         one TFDS dataset per source
+corpus.json                               what is there: sources, splits, counts, provenance, checksums
+ontology.json                             every label id of the corpus, with names and parents
+region_corpus/<source>/<version>/         one TFDS dataset per source
 """
 
 import dataclasses
@@ -75,7 +75,9 @@ class Corpus:
 
     def _statistics(self, name: str, split: str) -> Mapping[str, Any]:
         if name not in self.manifest["sources"]:
-            raise InputError(f"{self.directory}: no source {name!r}, it has {', '.join(self.sources)}: name one of these")
+            raise InputError(
+                f"{self.directory}: no source {name!r}, it has {', '.join(self.sources)}: name one of these"
+            )
         return self.manifest["sources"][name]["splits"].get(split, {})
 
     def _total(self, split: str, field: str) -> dict[str, int]:
@@ -106,7 +108,7 @@ class _Records(Sequence[RegionExample]):
         except (RuntimeError, ValueError, OSError, KeyError) as error:
             reason = " ".join(str(error).split())[:200]
             raise InputError(
-                f"{self._folder}: record {number} of split {self._split!r} cannot be read ({reason}): rebuild the corpus"
+                f"{self._folder}: record {number} of split {self._split!r} is unreadable ({reason}): rebuild the corpus"
             ) from error
 
     def __repr__(self) -> str:  # grain names its sources by this
@@ -173,7 +175,8 @@ def open_corpus(directory: str | os.PathLike[str]) -> Corpus:
 def ensure_corpus(directory: str | os.PathLike[str], build_args: Sequence[str]) -> Corpus:
     """Opens the corpus in `directory`, after building it with `python -m data.build *build_args` if it is absent.
 
-    Raises InputError with the build's own message if that fails, or if there is neither a corpus nor a way to build one.
+    Raises InputError with the build's own message if that fails, or if there is neither a corpus nor a way to build
+    one.
     """
     directory = pathlib.Path(directory)
     if not (directory / MANIFEST).is_file() and build_args:

@@ -12,8 +12,9 @@ from medp_clip_jax.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Region:
-    """A labelled place: ontology id, box (x0, y0, x1, y1) in pixels of the stored image, half-open, the COCO compressed
-    RLE counts of its whole-image mask (b"" where there is only a box), and its area in px (the box area without a mask)."""
+    """A labelled place: ontology id, box (x0, y0, x1, y1) in pixels of the stored image, half-open, the COCO
+    compressed RLE counts of its whole-image mask (b"" where there is only a box), and its area in px (the box area
+    without a mask)."""
 
     label: str
     box: tuple[float, float, float, float]
@@ -23,8 +24,8 @@ class Region:
 
 @dataclasses.dataclass(frozen=True)
 class RegionExample:
-    """An image and what is known about it; texts are "" where unknown, `group` (patient or volume) is the image id where
-    unknown, `flips` says that mirroring the image keeps its meaning."""
+    """An image and what is known about it; texts are "" where unknown, `group` (patient or volume) is the image id
+    where unknown, `flips` says that mirroring the image keeps its meaning."""
 
     image: bytes  # encoded PNG or JPEG
     width: int
@@ -42,11 +43,13 @@ class RegionExample:
 
 
 def decode_image(data: bytes, max_side: int | None = None) -> np.ndarray:
-    """Decodes PNG or JPEG bytes to uint8 [height, width, 3]; grey images are repeated over the channels, alpha is dropped.
+    """Decodes PNG or JPEG bytes to uint8 [height, width, 3]; grey images are repeated over the channels, alpha is
+    dropped.
 
-    With `max_side` the longer side comes out at most that long (area-averaged; a JPEG is already decoded at a fraction of
-    its size, which is several times faster). Grey images of more than 8 bits are stretched from their own range to 0..255,
-    because medical 16-bit files seldom use the whole range. Raises InputError if the bytes cannot be read.
+    With `max_side` the longer side comes out at most that long (area-averaged; a JPEG is already decoded at a
+    fraction of its size, which is several times faster). Grey images of more than 8 bits are stretched from their own
+    range to 0..255, because medical 16-bit files seldom use the whole range. Raises InputError if the bytes cannot be
+    read.
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
@@ -88,7 +91,8 @@ def encode_mask(mask: np.ndarray) -> bytes:
 
 
 def decode_mask(rle: bytes, height: int, width: int) -> np.ndarray:
-    """The mask, bool [height, width], of COCO compressed RLE counts; InputError if they do not fill exactly that size."""
+    """The mask, bool [height, width], of COCO compressed RLE counts; InputError if they do not fill exactly that
+    size."""
     runs = _runs(rle)
     # pycocotools writes past its buffer on counts that overrun the image, so they are added up first
     if runs.size == 0 or runs.min() < 0 or runs.sum() != height * width:
@@ -98,7 +102,8 @@ def decode_mask(rle: bytes, height: int, width: int) -> np.ndarray:
 
 
 def _runs(rle: bytes) -> np.ndarray:
-    """Run lengths int64 [runs] of a COCO string: base-32 digits, low first, bit 5 = more follow; differences to two back."""
+    """Run lengths int64 [runs] of a COCO string: base-32 digits, low first, bit 5 = more follow; differences to two
+    back."""
     digits = np.frombuffer(rle, np.uint8).astype(np.int64) - 48
     ends = np.flatnonzero((digits & 32) == 0)
     if digits.size == 0 or digits.min() < 0 or digits.max() > 63 or ends.size == 0 or ends[-1] != digits.size - 1:

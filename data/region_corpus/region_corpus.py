@@ -1,9 +1,7 @@
 """TFDS builder that writes one source of a corpus as ArrayRecord, without TensorFlow."""
 
-import contextlib
 import dataclasses
 import io
-import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping
 
@@ -15,8 +13,14 @@ from medp_clip_jax.records import RegionExample
 ExampleStream = Callable[[], Iterator[RegionExample]]
 
 
+class _LocalInfo(tfds.core.DatasetInfo):
+    def initialize_from_bucket(self) -> None:
+        """Nothing: there is no published copy to look up, and the look-up leaves a temporary directory behind."""
+
+
 class RegionCorpus(tfds.core.GeneratorBasedBuilder):
-    """One source = one builder config. Images travel as encoded bytes: numpy images would make TFDS import TensorFlow."""
+    """One source = one builder config. Images travel as encoded bytes: numpy images would make TFDS import
+    TensorFlow."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First record schema."}
@@ -34,7 +38,7 @@ class RegionCorpus(tfds.core.GeneratorBasedBuilder):
             "area": tfds.features.Scalar(np.float32),
         }
         texts = ("dataset", "image_id", "group", "modality", "anatomy", "view", "caption")
-        return tfds.core.DatasetInfo(
+        return _LocalInfo(
             builder=self,
             description="Medical images with labelled regions; masks are COCO run-length encodings.",
             features=tfds.features.FeaturesDict(

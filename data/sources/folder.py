@@ -1,9 +1,9 @@
 """Adapter for folders of images.jsonl, annotations.jsonl, images/ and masks/.
 
-images.jsonl holds one image a line: image_id and image (path) are needed; width, height, modality, anatomy, view, group,
-caption, image_labels, flips and dataset may be there. annotations.jsonl holds one region a line: image_id and label, a
-mask (path; with mask_value an instance map) or a box [x0, y0, x1, y1) in pixels, and label_text where the label is no
-plain phrase. splits.json, summary.json and SOURCE.md are optional.
+images.jsonl holds one image a line: image_id and image (path) are needed; width, height, modality, anatomy, view,
+group, caption, image_labels, flips and dataset may be there. annotations.jsonl holds one region a line: image_id and
+label, a mask (path; with mask_value an instance map) or a box [x0, y0, x1, y1) in pixels, and label_text where the
+label is no plain phrase. splits.json, summary.json and SOURCE.md are optional.
 """
 
 import functools
@@ -32,7 +32,9 @@ Row = Mapping[str, Any]
 def find_folders(directory: pathlib.Path) -> list[pathlib.Path]:
     """The data set folders at or directly below `directory`, sorted by name; InputError if there are none."""
     if not directory.is_dir():
-        raise InputError(f"{directory}: no such directory: --input names a folder with {IMAGES}, or a folder of such folders")
+        raise InputError(
+            f"{directory}: no such directory: --input names a folder with {IMAGES}, or a folder of such folders"
+        )
     if (directory / IMAGES).is_file():
         return [directory]
     folders = sorted(path for path in directory.iterdir() if (path / IMAGES).is_file())
@@ -93,7 +95,9 @@ def _image_rows(folder: pathlib.Path, report: Report) -> list[Row]:
         if image_id in rows:
             report.skip(place, "image_id used twice", f"{image_id} stands in an earlier line, which is kept")
         elif not isinstance(row.get("image"), str):
-            report.skip(place, "no image path", f"{image_id}: `image` is {row.get('image')!r}; give a path below {folder}")
+            report.skip(
+                place, "no image path", f"{image_id}: `image` is {row.get('image')!r}; give a path below {folder}"
+            )
         else:
             rows[image_id] = {**row, "group": _text(row, "group") or image_id, "place": place}
     return list(rows.values())
@@ -114,7 +118,10 @@ def _annotation_rows(folder: pathlib.Path, known: set[str], used: set[str], repo
 
 
 def _name(folder: pathlib.Path, rows: Sequence[Row]) -> str:
-    name = next((row["dataset"] for row in rows if isinstance(row.get("dataset"), str) and row["dataset"]), folder.resolve().name)
+    name = next(
+        (row["dataset"] for row in rows if isinstance(row.get("dataset"), str) and row["dataset"]),
+        folder.resolve().name,
+    )
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("_.-") or "folder"
 
 
@@ -207,11 +214,14 @@ def _fingerprint(
 
 
 def _provenance(folder: pathlib.Path) -> dict[str, str]:
-    """Origin, licence and caveats as the folder states them: summary.json, and the `- **key**: value` lines of SOURCE.md."""
+    """Origin, licence and caveats as the folder states them: summary.json, and the `- **key**: value` lines of
+    SOURCE.md."""
     facts: dict[str, str] = {}
     try:
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-        facts |= {key: summary[key] for key in ("licence", "license", "basis", "origin") if isinstance(summary.get(key), str)}
+        facts |= {
+            key: summary[key] for key in ("licence", "license", "basis", "origin") if isinstance(summary.get(key), str)
+        }
     except (OSError, ValueError, AttributeError):
         pass  # both files are optional and free-form
     try:

@@ -14,7 +14,9 @@ Label = tuple[str, str]  # the label as the source writes it, and its phrase (""
 
 def slug(row: Row) -> str:
     """The label of an annotation, its phrase where there is no label, "" where there is neither."""
-    return next((row[key].strip() for key in ("label", "label_text") if isinstance(row.get(key), str) and row[key].strip()), "")
+    return next(
+        (row[key].strip() for key in ("label", "label_text") if isinstance(row.get(key), str) and row[key].strip()), ""
+    )
 
 
 def of_region(row: Row) -> Label:
@@ -69,6 +71,9 @@ def resolve(found: Mapping[Label, str], ontology: Ontology, shipped: Ontology, s
 
 
 def missing_nodes(ids: Iterable[str], ontology: Ontology, shipped: Ontology) -> tuple[Node, ...]:
-    """The nodes of `ontology` that these labels and their ancestors need and `shipped` lacks, parents before children."""
+    """The nodes of `ontology` that these labels and their ancestors need and `shipped` lacks, parents before
+    children."""
     needed = {node_id for label in ids for node_id in (label, *ontology.ancestors(label)) if node_id not in shipped}
-    return tuple(ontology[node_id] for node_id in sorted(needed, key=lambda node_id: (len(ontology.ancestors(node_id)), node_id)))
+    return tuple(
+        ontology[node_id] for node_id in sorted(needed, key=lambda node_id: (len(ontology.ancestors(node_id)), node_id))
+    )

@@ -6,7 +6,7 @@ import json
 import pathlib
 from collections.abc import Mapping
 
-from data import phantoms
+from data import phantom_shapes, phantoms
 from data.sources import Source
 from medp_clip_jax.corpus import FORMAT
 from medp_clip_jax.errors import InputError
@@ -17,7 +17,7 @@ def phantom_source(counts: Mapping[str, int], seed: int, size: int) -> Source:
     if not phantoms.SMALLEST <= size <= phantoms.LARGEST:
         raise InputError(f"--size={size}: expected {phantoms.SMALLEST} to {phantoms.LARGEST} pixels")
     recipe = [FORMAT, sorted(counts.items()), seed, size]
-    code = pathlib.Path(phantoms.__file__).read_bytes()
+    code = b"".join(pathlib.Path(module.__file__).read_bytes() for module in (phantoms, phantom_shapes))
     return Source(
         name="phantoms",
         adapter="phantoms",

@@ -59,12 +59,18 @@ def read_mask(path: pathlib.Path) -> np.ndarray:
     except FileNotFoundError as error:
         raise BadRecord("missing mask", f"{path}: put the file there, or set mask to null and give a box") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise BadRecord("unreadable mask", f"{path} ({' '.join(str(error).split())}): give a complete PNG file") from error
+        raise BadRecord(
+            "unreadable mask", f"{path} ({' '.join(str(error).split())}): give a complete PNG file"
+        ) from error
     return values if values.ndim == 2 else values.max(axis=-1)
 
 
 def read_region(
-    folder: pathlib.Path, row: Row, node: str, size: tuple[int, int], mask_of: Callable[[pathlib.Path], np.ndarray] = read_mask
+    folder: pathlib.Path,
+    row: Row,
+    node: str,
+    size: tuple[int, int],
+    mask_of: Callable[[pathlib.Path], np.ndarray] = read_mask,
 ) -> Region:
     """The region of one annotation, labelled `node`, of an image of `size` (width, height); with a mask its box is the
     mask's tight box. BadRecord if it cannot be used."""
@@ -78,7 +84,9 @@ def read_region(
     path = folder / str(row["mask"])
     values = mask_of(path)
     if values.shape != (height, width):
-        detail = f"{path} is {values.shape[1]} x {values.shape[0]} px, the image {width} x {height}: give a mask of its size"
+        detail = (
+            f"{path} is {values.shape[1]} x {values.shape[0]} px, the image {width} x {height}: give a mask of its size"
+        )
         raise BadRecord("mask of another size", detail)
     value = row.get("mask_value")
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
@@ -95,8 +103,11 @@ def read_region(
 
 
 def read_box(box: Any, width: int, height: int) -> Box:
-    """Four checked floats (x0, y0, x1, y1), clipped to the image where they stick out by rounding; BadRecord otherwise."""
-    numbers = isinstance(box, list | tuple) and all(isinstance(side, int | float) and math.isfinite(side) for side in box)
+    """Four checked floats (x0, y0, x1, y1), clipped to the image where they stick out by rounding; BadRecord
+    otherwise."""
+    numbers = isinstance(box, list | tuple) and all(
+        isinstance(side, int | float) and math.isfinite(side) for side in box
+    )
     if not numbers or len(box) != 4:
         raise BadRecord("not a box", f"expected four numbers [x0, y0, x1, y1], got {box!r}")
     x0, y0, x1, y1 = map(float, box)

@@ -15,7 +15,8 @@ FILE = "splits.json"
 
 
 def read_splits(folder: pathlib.Path, name: str) -> Mapping[str, str] | None:
-    """The image id -> split table of data set `name` from splits.json in its folder or the root above; None without one."""
+    """The image id -> split table of data set `name` from splits.json in its folder or the root above; None without
+    one."""
     for path in (folder / FILE, folder.parent / FILE):
         if not path.is_file():
             continue
@@ -24,7 +25,11 @@ def read_splits(folder: pathlib.Path, name: str) -> Mapping[str, str] | None:
         except (OSError, ValueError) as error:
             raise InputError(f"{path}: not readable as JSON ({error}): repair it") from error
         # the file of a single data set may leave out the level of data set names
-        flat = isinstance(table, dict) and path.parent == folder and all(isinstance(entry, str) for entry in table.values())
+        flat = (
+            isinstance(table, dict)
+            and path.parent == folder
+            and all(isinstance(entry, str) for entry in table.values())
+        )
         entry = table if flat else table.get(name) if isinstance(table, dict) else {}
         if entry is not None:
             _check(path, name, entry)
@@ -52,8 +57,8 @@ def _check(path: pathlib.Path, name: str, entry: Any) -> None:
 def assign(
     rows: Sequence[Mapping[str, Any]], name: str, table: Mapping[str, str] | None, only: str, place: str, report: Report
 ) -> dict[str, list[Mapping[str, Any]]]:
-    """Split name -> rows of images.jsonl in their order. Images the table marks as unused are left out in any case; with
-    `only` all others go to that split, without a table 80/10/10 % of the groups go to train, val and test."""
+    """Split name -> rows of images.jsonl in their order. Images the table marks as unused are left out in any case;
+    with `only` all others go to that split, without a table 80/10/10 % of the groups go to train, val and test."""
     splits: dict[str, list[Mapping[str, Any]]] = {}
     train_groups = {row["group"] for row in rows if row.get("augmented_by_mirror")}
     for row in rows:
