@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from medp_clip_jax import label_names
 from medp_clip_jax.records import RegionExample
 
 PADDING = (123, 117, 104)  # mean colour of CLIP's training images: the tower's normalisation maps it to about zero
@@ -75,10 +76,10 @@ def jitter_table(strength: float, rng: np.random.Generator) -> np.ndarray:
 
 
 def may_mirror(example: RegionExample, enabled: bool, ontology) -> bool:
-    """Whether left and right of this image may be swapped: configuration and source agree, and no label of it names a
-    side.
-    """
+    """Whether left and right of this image may be swapped: configuration and source agree, and nothing names a side."""
     if not (enabled and example.flips):
+        return False
+    if set(label_names.SIDES).intersection(label_names.words_of(f"{example.caption} {example.view}")):
         return False
     labels = (*example.image_labels, *(region.label for region in example.regions))
     return not any(ontology[label].laterality for label in labels if label in ontology)

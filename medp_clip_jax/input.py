@@ -123,7 +123,7 @@ def mixture(corpus, config, split: str) -> dict[str, float]:
 
 
 def _mixed(corpus, config, wrap) -> grain.MapDataset:
-    """The endless stream of training records: each source shuffled anew every epoch, drawn in proportion to its weight."""
+    """The endless stream of training records: sources shuffled anew every epoch, drawn by their weights."""
     split, weights = config.data.train_split, mixture(corpus, config, config.data.train_split)
     parts = []
     for name in weights:
@@ -134,7 +134,7 @@ def _mixed(corpus, config, wrap) -> grain.MapDataset:
 
 
 def region_order(labels: Sequence[str], rng: np.random.Generator) -> list[int]:
-    """A random order of an image's regions: the first region of every label comes before any label's second."""
+    """Random order of the regions: the first of every label comes before the second of any."""
     turn: dict[str, int] = {}
     rounds = []
     for index in rng.permutation(len(labels)).tolist():
@@ -146,9 +146,7 @@ def region_order(labels: Sequence[str], rng: np.random.Generator) -> list[int]:
 def _draw(
     example: RegionExample, known, scale, rng: np.random.Generator
 ) -> tuple[tuple[int, int, int, int], list[int]]:
-    """A random view and the regions to ask about in it, best first; the view shows the first region unless a few tries
-    fail.
-    """
+    """A random view and the regions to ask about in it, in order; it shows the first one unless a few tries fail."""
     order = [
         i for i in region_order([region.label for region in example.regions], rng) if example.regions[i].label in known
     ]
