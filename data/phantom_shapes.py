@@ -31,8 +31,8 @@ def blank(size: int) -> Canvas:
 
 
 def patient_frame(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where each pixel lies in the patient: x, y in units, [size, size] each. The patient is turned by up to 10 degrees,
-    scaled, moved, and bent by two waves."""
+    """Where each pixel lies in the patient: x, y in units, [size, size] each. The patient is turned by up to 10
+    degrees, scaled, moved, and bent by two waves."""
     ticks = ((np.arange(size) + 0.5) * 64.0 / size - 32.0).astype(np.float32)
     angle, scale = rng.uniform(-0.17, 0.17), rng.uniform(0.88, 0.98)
     cosine, sine = np.float32(np.cos(angle) / scale), np.float32(np.sin(angle) / scale)

@@ -31,7 +31,7 @@ SMALLEST, LARGEST = 48, 256
 # Grey value (0..1) in ct, mri, ultrasound. An organ differs from the body by .14 or more, a finding from its hosts by
 # .3 or more. The order of the structures changes with the modality, so a grey value alone names nothing.
 GREY = {
-    "air": (0.02, 0.03, 0.02), "skin": (0.28, 0.80, 0.58), "body": (0.44, 0.36, 0.36), "fat": (0.30, 0.72, 0.20),
+    "air": (0.02, 0.03, 0.02), "skin": (0.28, 0.80, 0.58), "body": (0.44, 0.36, 0.36), "fat": (0.34, 0.66, 0.24),
     "bone": (0.84, 0.56, 0.80), "trachea": (0.06, 0.04, 0.90), "lung": (0.12, 0.14, 0.58), "heart": (0.64, 0.62, 0.12),
     "vessel": (0.74, 0.10, 0.08), "liver": (0.60, 0.54, 0.52), "stomach": (0.22, 0.84, 0.72),
     "spleen": (0.68, 0.18, 0.58), "kidney": (0.76, 0.40, 0.46), "urinary_bladder": (0.20, 0.92, 0.06),
@@ -43,7 +43,7 @@ GREY = {
 # Organs as ovals, drawn in this order: centre x, y, half-axes, rotation in radians, egg (the lower end is wider).
 OVALS = {
     "lung_right": (-16.5, -16.0, 4.6, 7.8, -0.08, 0.25), "lung_left": (16.5, -16.0, 4.6, 7.8, 0.08, 0.25),
-    "heart": (2.8, -11.0, 4.6, 5.4, -0.5, -0.10), "liver": (-11.5, 2.6, 10.5, 5.5, -0.12, 0.0),
+    "heart": (2.8, -11.0, 4.6, 5.4, -0.5, -0.10), "liver": (-11.5, 2.4, 5.2, 10.8, 1.4, 0.3),
     "stomach": (8.6, 2.2, 4.2, 4.4, 0.4, -0.15), "spleen": (18.2, 2.8, 3.0, 4.8, 0.2, 0.0),
     "urinary_bladder": (0.0, 25.2, 4.8, 2.9, 0.0, 0.0),
 }  # fmt: skip
@@ -101,12 +101,12 @@ def _draw_organs(rng: np.random.Generator, canvas: Canvas, x: np.ndarray, y: np.
         centre, axes = (left + move[0], top + move[1]), (wide * stretch[0], high * stretch[1])
         shape = oval(x, y, centre, axes, angle + rng.uniform(-0.12, 0.12), egg)
         canvas.paint(LAYER[label], shape * unit, tone["lung" if label in LUNGS else label])
-    for label, side in zip(KIDNEYS, (1.0, -1.0)):
+    for label, side in zip(KIDNEYS, (1.0, -1.0), strict=True):
         _draw_kidney(rng, canvas, x, y, label, side, tone)
 
 
 def _draw_kidney(rng: np.random.Generator, canvas: Canvas, x, y, label: str, side: float, tone: dict) -> None:
-    """A bean in a capsule of fat that fills the bean's box with its margin, so that no neighbour gives the side away."""
+    """A bean in a capsule of fat that fills the bean's box with its margin: no neighbour gives the side away."""
     unit = np.float32(canvas.unit)
     centre = np.array((11.5 * side, 18.4)) + rng.uniform(-0.8, 0.8, 2)
     axes, angle = np.array((4.1, 5.1)) * rng.uniform(0.92, 1.06, 2), -side * rng.uniform(0.0, 0.2)
@@ -210,9 +210,9 @@ def _develop(rng: np.random.Generator, grey: np.ndarray, modality: str) -> np.nd
 
 
 def _render(rng: np.random.Generator, size: int, modality: str) -> tuple[np.ndarray, np.ndarray]:
-    """One torso, not mirrored (the patient's left is on the right): uint8 grey [size, size], the layer of each pixel."""
-    column, shifts = MODALITIES.index(modality), rng.uniform(-0.03, 0.03, len(GREY))
-    tone = {name: min(max(grey[column] + shift, 0.0), 1.0) for (name, grey), shift in zip(GREY.items(), shifts)}
+    """One torso, not mirrored (the patient's left on the right): uint8 grey [size, size], the layer of each pixel."""
+    column, pairs = MODALITIES.index(modality), zip(GREY.items(), rng.uniform(-0.03, 0.03, len(GREY)), strict=True)
+    tone = {name: min(max(grey[column] + shift, 0.0), 1.0) for (name, grey), shift in pairs}
     canvas = blank(size)
     x, y = patient_frame(rng, size)
     _draw_organs(rng, canvas, x, y, tone)
