@@ -7,7 +7,8 @@ import numpy as np
 
 from medp_clip_jax import augment, simulate
 from medp_clip_jax.errors import InputError
-from medp_clip_jax.input import Loaded, cut_mask, load, max_side, stack
+from medp_clip_jax.input import stack
+from medp_clip_jax.loading import Loaded, cut_mask, load, max_side
 from medp_clip_jax.prompts import RegionPrompts
 from medp_clip_jax.records import RegionExample
 

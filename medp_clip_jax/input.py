@@ -11,86 +11,12 @@ import numpy as np
 
 from medp_clip_jax import augment, simulate
 from medp_clip_jax.errors import InputError
+from medp_clip_jax.loading import ImageCache, Loaded, ShuffledEpochs, cut_mask, max_side
 from medp_clip_jax.prompts import RegionPrompts
-from medp_clip_jax.records import Region, RegionExample, decode_image, decode_mask
+from medp_clip_jax.records import Region, RegionExample
 
 _LEAST_VISIBLE = 0.5  # a region with less of its area in the view is not asked about
 _VIEW_TRIES = 4
-_OVERSAMPLE = (
-    1.5  # images are kept at this multiple of the canvas, so that views of 60 % of the area need no upsampling
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class Loaded:
-    """A record without its encoded bytes, its pixels (uint8 [h, w] or [h, w, 3], perhaps reduced), and its masks cut so
-    far.
-    """
-
-    example: RegionExample
-    pixels: np.ndarray
-    cuts: dict[int, tuple[np.ndarray, tuple[int, int]]]
-
-
-class ImageCache:
-    """Random access to a source's records as `Loaded`; the first `limit` read, over all caches that share `count`, stay
-    in memory.
-
-    Nothing is evicted: under shuffled epochs a least-recently-used cache smaller than its source would never hit.
-    """
-
-    def __init__(
-        self, records: Sequence[RegionExample], max_side: int, limit: int, count: list[int], lock: threading.Lock
-    ):
-        self._records, self._max_side, self._limit, self._count, self._lock = records, max_side, limit, count, lock
-        self._kept: dict[int, Loaded] = {}
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def __getitem__(self, index: int) -> Loaded:
-        kept = self._kept.get(index)
-        if kept is not None:
-            return kept
-        loaded = load(self._records[index], self._max_side)
-        with self._lock:  # threads may decode one image twice, but count it once
-            if index not in self._kept and self._count[0] < self._limit:
-                self._count[0] += 1
-                self._kept[index] = loaded
-        return loaded
-
-
-def load(example: RegionExample, max_side: int) -> Loaded:
-    """Decodes a record to at most `max_side` pixels a side; grey images keep one channel. InputError names an
-    unreadable record.
-    """
-    try:
-        pixels = decode_image(example.image, max_side)
-    except InputError as error:
-        raise InputError(f"{example.dataset}/{example.image_id}: {error}") from error
-    if np.array_equal(pixels[..., 0], pixels[..., 1]) and np.array_equal(pixels[..., 0], pixels[..., 2]):
-        pixels = np.ascontiguousarray(pixels[..., 0])
-    return Loaded(dataclasses.replace(example, image=b""), pixels, {})
-
-
-def cut_mask(loaded: Loaded, index: int) -> tuple[np.ndarray, tuple[int, int]]:
-    """Region `index`'s mask cut to its bounding box and the box's corner (x, y), decoded on first use; InputError names
-    a bad record.
-    """
-    found = loaded.cuts.get(index)
-    if found is None:
-        example = loaded.example
-        try:
-            found = simulate.cut(decode_mask(example.regions[index].rle, example.height, example.width))
-        except InputError as error:
-            raise InputError(f"{example.dataset}/{example.image_id}: {error}") from error
-        loaded.cuts[index] = found
-    return found
-
-
-def max_side(config) -> int:
-    """Longest side in pixels at which images are decoded for the canvas of `config`."""
-    return round(_OVERSAMPLE * config.model.image.size)
 
 
 def text_id(text: str) -> int:
@@ -125,12 +51,9 @@ def mixture(corpus, config, split: str) -> dict[str, float]:
 def _mixed(corpus, config, wrap) -> grain.MapDataset:
     """The endless stream of training records: sources shuffled anew every epoch, drawn by their weights."""
     split, weights = config.data.train_split, mixture(corpus, config, config.data.train_split)
-    parts = []
-    for name in weights:
-        records = wrap(corpus.source(name, split))
-        # the source's name is part of its seed, so that adding a source does not reorder the others
-        parts.append(grain.MapDataset.source(records).seed((config.seed + text_id(name)) % 2**31).shuffle().repeat())
-    return grain.MapDataset.mix(parts, list(weights.values()))
+    # the source's name is part of its seed, so that adding a source does not reorder the others
+    parts = [ShuffledEpochs(wrap(corpus.source(name, split)), (config.seed, text_id(name))) for name in weights]
+    return grain.MapDataset.mix([grain.MapDataset.source(part) for part in parts], list(weights.values()))
 
 
 def region_order(labels: Sequence[str], rng: np.random.Generator) -> list[int]:

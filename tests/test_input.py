@@ -85,15 +85,6 @@ def test_a_batch_depends_on_its_step_alone(records):
     assert any((batches[0]["image"] != batches[1]["image"]).ravel())
 
 
-def test_every_image_is_seen_once_per_epoch():
-    pictures = [example(pixels=np.full((20, 20), 10 * i, np.uint8), image_id=str(i)) for i in range(8)]
-    settings = config(jitter=0.0)
-    dataset = train(corpus({"a": {"train": pictures}}), settings)
-    orders = [dataset[step]["image"][:, 0, 0, 0].tolist() for step in range(5)]
-    assert all(sorted(order) == [10 * i for i in range(8)] for order in orders)
-    assert len({tuple(order) for order in orders}) > 1
-
-
 def test_images_without_regions_stay_and_are_padding(records):
     dataset = train(records, config())
     batches = [dataset[step] for step in range(5)]
@@ -277,37 +268,6 @@ def test_unusable_settings_are_refused(records, change, message):
     change(settings)
     with pytest.raises(InputError, match=message):
         train(records, settings, 0, 2)
-
-
-def test_a_damaged_record_is_named():
-    broken = dataclasses.replace(example(image_id="p7"), image=b"no image")
-    with pytest.raises(InputError, match="^tiny/p7: "):
-        train(corpus({"a": {"train": [broken]}}), config())[0]
-    mask = np.ones((40, 48), bool)
-    wrong = dataclasses.replace(region("liver", mask), rle=region("liver", mask[:9]).rle)
-    with pytest.raises(InputError, match="^tiny/p8: "):
-        train(corpus({"a": {"train": [example([wrong], image_id="p8")]}}), config())[0]
-
-
-def test_the_cache_is_bounded_over_all_sources(records, monkeypatch):
-    reads, decode = [], medp_input.decode_image
-
-    def counted(data, side):
-        reads.append(1)
-        return decode(data, side)
-
-    monkeypatch.setattr(medp_input, "decode_image", counted)
-    settings = config(cache_images=16)
-    dataset = train(records, settings)
-    for step in range(5):
-        dataset[step]
-    assert len(reads) == 16
-    reads.clear()
-    settings.input.cache_images = 6
-    dataset = train(records, settings)
-    for step in range(5):
-        dataset[step]
-    assert 16 < len(reads) < 40
 
 
 def test_label_prior_is_that_of_the_sampled_regions():

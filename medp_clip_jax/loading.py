@@ -1,0 +1,109 @@
+"""Records to pixels: decoding, the cache of decoded images, and the order in which a source is read."""
+
+import dataclasses
+import sys
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+
+from medp_clip_jax import simulate
+from medp_clip_jax.errors import InputError
+from medp_clip_jax.records import RegionExample, decode_image, decode_mask
+
+_OVERSAMPLE = 1.5  # of the canvas: views of 60 % of the area need no upsampling
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """A record without its encoded bytes, its pixels (uint8 [h, w] or [h, w, 3], perhaps reduced), and its masks cut so
+    far.
+    """
+
+    example: RegionExample
+    pixels: np.ndarray
+    cuts: dict[int, tuple[np.ndarray, tuple[int, int]]]
+
+
+class ImageCache:
+    """Random access to a source's records as `Loaded`; the first `limit` read, over all caches that share `count`, stay
+    in memory.
+
+    Nothing is evicted: under shuffled epochs a least-recently-used cache smaller than its source would never hit.
+    """
+
+    def __init__(
+        self, records: Sequence[RegionExample], max_side: int, limit: int, count: list[int], lock: threading.Lock
+    ):
+        self._records, self._max_side, self._limit, self._count, self._lock = records, max_side, limit, count, lock
+        self._kept: dict[int, Loaded] = {}
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> Loaded:
+        kept = self._kept.get(index)
+        if kept is not None:
+            return kept
+        loaded = load(self._records[index], self._max_side)
+        with self._lock:  # threads may decode one image twice, but count it once
+            if index not in self._kept and self._count[0] < self._limit:
+                self._count[0] += 1
+                self._kept[index] = loaded
+        return loaded
+
+
+class ShuffledEpochs:
+    """Endless random access to records: every epoch is a permutation of its own, a function of seed and epoch.
+
+    grain's own shuffle is not used because it needs milliseconds per index where a source has only tens of images.
+    """
+
+    def __init__(self, records: Sequence, seed: tuple[int, ...]):
+        self._records, self._seed = records, seed
+        self._orders: dict[int, np.ndarray] = {}
+
+    def __len__(self) -> int:
+        return sys.maxsize
+
+    def __getitem__(self, index: int):
+        epoch, place = divmod(index, len(self._records))
+        order = self._orders.get(epoch)
+        if order is None:
+            order = np.random.default_rng((*self._seed, epoch)).permutation(len(self._records))
+            near = {other: kept for other, kept in self._orders.items() if abs(other - epoch) == 1}
+            self._orders = near | {epoch: order}  # threads may stand on both sides of an epoch's end
+        return self._records[int(order[place])]
+
+
+def load(example: RegionExample, max_side: int) -> Loaded:
+    """Decodes a record to at most `max_side` pixels a side; grey images keep one channel. InputError names an
+    unreadable record.
+    """
+    try:
+        pixels = decode_image(example.image, max_side)
+    except InputError as error:
+        raise InputError(f"{example.dataset}/{example.image_id}: {error}") from error
+    if np.array_equal(pixels[..., 0], pixels[..., 1]) and np.array_equal(pixels[..., 0], pixels[..., 2]):
+        pixels = np.ascontiguousarray(pixels[..., 0])
+    return Loaded(dataclasses.replace(example, image=b""), pixels, {})
+
+
+def cut_mask(loaded: Loaded, index: int) -> tuple[np.ndarray, tuple[int, int]]:
+    """Region `index`'s mask cut to its bounding box and the box's corner (x, y), decoded on first use; InputError names
+    a bad record.
+    """
+    found = loaded.cuts.get(index)
+    if found is None:
+        example = loaded.example
+        try:
+            found = simulate.cut(decode_mask(example.regions[index].rle, example.height, example.width))
+        except InputError as error:
+            raise InputError(f"{example.dataset}/{example.image_id}: {error}") from error
+        loaded.cuts[index] = found
+    return found
+
+
+def max_side(config) -> int:
+    """Longest side in pixels at which images are decoded for the canvas of `config`."""
+    return round(_OVERSAMPLE * config.model.image.size)
