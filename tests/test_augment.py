@@ -8,6 +8,7 @@ from tiny_corpus import ONTOLOGY, box_region, example
 
 from medp_clip_jax import augment, simulate
 
+pytestmark = pytest.mark.short
 SEEDS = st.integers(0, 2**31)
 SIDES = st.integers(1, 70)
 
@@ -65,7 +66,7 @@ def test_jitter_of_no_strength_is_the_identity_and_any_jitter_keeps_the_order_of
 
 
 @hypothesis.given(SEEDS, st.booleans(), st.booleans())
-@hypothesis.settings(max_examples=60, deadline=None)
+@hypothesis.settings(max_examples=60)
 def test_a_marker_stays_under_its_mask_box_and_click(seed, mirror, reduced):
     rng = np.random.default_rng(seed)
     height, width = rng.integers(40, 90, 2)

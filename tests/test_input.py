@@ -11,6 +11,8 @@ from medp_clip_jax import input as medp_input
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.prompts import RegionPrompts
 
+pytestmark = pytest.mark.short
+
 
 def leaves(batch: dict) -> dict[str, np.ndarray]:
     arrays = {name: values for name, values in batch.items() if name != "prompts"}
