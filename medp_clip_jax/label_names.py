@@ -35,6 +35,7 @@ _SAME_WORD = {
     "lenses": "len", "first": "1", "second": "2", "third": "3", "fourth": "4", "fifth": "5", "sixth": "6",
     "seventh": "7", "eighth": "8", "ninth": "9", "tenth": "10", "eleventh": "11", "twelfth": "12",
 }  # fmt: skip
+_NEGATIONS = frozenset("free healthy no non normal not without".split())
 _IGNORED = frozenset("a an and at both bilateral from in of on s side sided the".split())
 
 
@@ -112,3 +113,24 @@ def other_readings(name: str) -> tuple[Phrase, ...]:
     suffixes = ("mask", "seg", "segmentation", "roi", "label")
     readings += [reading[:-1] for reading in readings if len(reading) > 1 and reading[-1] in suffixes]
     return tuple(dict.fromkeys(_phrase(reading) for reading in readings[1:]))
+
+
+def parenthesis(name: str) -> tuple[str, str]:
+    """Splits `name (other name)` into its two parts; the second is empty where there is none."""
+    match = re.fullmatch(r"([^()]+)\(([^()]+)\)\s*", name)
+    return (match[1], match[2]) if match else (name, "")
+
+
+def tails(name: str) -> list[Phrase]:
+    """The name without its sides, then its ever shorter ends, since English puts what a thing is at the end.
+
+    What follows a preposition is cut off (`fracture of the wrist` is a fracture); a negated name has no tails.
+    """
+    words = [word for word in words_of(name) if word not in SIDES]
+    if _NEGATIONS.intersection(words):
+        return []
+    cut = next(
+        (i for i, word in enumerate(words) if word in ("around", "at", "from", "in", "near", "of", "on", "to", "with")),
+        None,
+    )
+    return [_phrase(words), *(_phrase(words[i:cut]) for i in range(len(words[:cut])))]

@@ -10,7 +10,7 @@ import dataclasses
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -103,7 +103,7 @@ class Ontology(Mapping[str, Node]):
         table of names that only that source uses. `text` wins over a known label only where it names a special case of
         it. A side named in either is kept: `left ...` is a node of the left or None; label against text is None.
         """
-        alias = self._aliases.get(label_names.slug(source), {}).get(label_names.parse(label))
+        alias = self._alias_table(label_names.slug(source)).get(label_names.parse(label))
         if alias:
             return alias
         sides = {label_names.parse(words).side for words in (label, text)} - {""}
@@ -132,7 +132,8 @@ class Ontology(Mapping[str, Node]):
             side = ""
         elif not label_names.parse(name).side:
             name = f"{side} {name}"
-        parent = self._home(name)
+        # Only running text ends in what the thing is: a slug may read `liver_tumor` or `tumor_liver`.
+        parent = self._home(name, side, whole=not text)
         kind = self[parent].kind if parent else "other"
         return Node(node_id, name, parents=(parent,) if parent else (), kind=kind, laterality=side)
 
@@ -162,15 +163,22 @@ class Ontology(Mapping[str, Node]):
         if found:
             return found
         others = {self._claims[phrase] for phrase in label_names.other_readings(name) if phrase in self._claims}
+        outer, inner = label_names.parenthesis(name)
+        if inner:  # `name (other name)`: both must be known and agree, the more special one counts
+            pair = {self._find(outer), self._find(inner)}
+            others |= {a for a in pair if a and all(b == a or b in self._ancestors[a] for b in pair)}
         return others.pop() if len(others) == 1 else None
 
-    def _home(self, name: str) -> str | None:
-        """The node that the last words of a name, sides left out, are: English puts what a thing is at the end."""
-        words = [word for word in label_names.words_of(name) if word not in label_names.SIDES]
-        if any(word in ("no", "non", "not", "without") for word in words):
-            return None
-        tails = (self._claims.get(label_names.parse(" ".join(words[i:]))) for i in range(len(words)))
-        return next((node_id for node_id in tails if node_id), None)
+    def _alias_table(self, source: str) -> Mapping[label_names.Phrase, str]:
+        """The table of the longest data set name that `source` begins with (`isic2017_cls` is an `isic`)."""
+        names = [name for name in self._aliases if source.startswith(name) and not source[len(name) :][:1].isalpha()]
+        return self._aliases[max(names, key=len)] if names else {}
+
+    def _home(self, name: str, side: str, whole: bool) -> str | None:
+        """The node that a name without its side is, or else (unless `whole`) the longest end of it is."""
+        tails = label_names.tails(name)
+        found = (self._claims.get(phrase) for phrase in (tails[:1] if whole else tails))
+        return next((node_id for node_id in found if node_id and self[node_id].laterality in ("", side)), None)
 
     def _collect_ancestors(self, node_id: str, path: tuple[str, ...]) -> frozenset[str]:
         if node_id in path:
@@ -198,10 +206,11 @@ def node_from_json(record: Mapping, where: str) -> Node:
     if not isinstance(record, Mapping) or not record.keys() <= fields or not record.keys() >= {"id", "name"}:
         raise InputError(f"{where}: expected id, name and others of {sorted(fields)}, got {str(record)[:80]}")
     for key, value in record.items():
-        many = key in ("synonyms", "parents", "modalities")
-        if not (all(isinstance(v, str) for v in value) if many and isinstance(value, list) else isinstance(value, str)):
+        words = value if key in ("synonyms", "parents", "modalities") else [value]
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
             raise InputError(f"{where}: node {record['id']!r}: {key} has the wrong type; got {value!r}")
-    return Node(**{key: tuple(value) if isinstance(value, list) else value for key, value in record.items()})
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in record.items()}
+    return Node(**values)
 
 
 def node_to_json(node: Node) -> dict:

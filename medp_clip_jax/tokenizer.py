@@ -22,10 +22,11 @@ class Tokenizer:
     """Wraps a `tokenizers.Tokenizer` that has the two special tokens, the end the highest id (else InputError)."""
 
     def __init__(self, backend: tokenizers.Tokenizer, origin: str = "tokenizer"):
-        self.start, self.end = backend.token_to_id(START), backend.token_to_id(END)
+        start, end = backend.token_to_id(START), backend.token_to_id(END)
         self.vocab_size = backend.get_vocab_size(with_added_tokens=True)
-        if self.start is None or self.end != self.vocab_size - 1:
+        if start is None or end != self.vocab_size - 1:
             raise InputError(f"{origin}: expected {START} and, as the highest id, {END}; use a CLIP tokenizer.json")
+        self.start, self.end = start, end
         backend.no_truncation()
         backend.no_padding()
         backend.encode_special_tokens = True  # a text that spells a special token must not smuggle in its id
