@@ -66,17 +66,19 @@ def build_corpus(output: pathlib.Path, sources: Sequence[OpenSource], shipped: O
         final = _with_nodes(shipped, ontology, _used(manifest))
         final.save(work / ONTOLOGY)
         (work / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        same = old is not None and all(_same(work / name, output / name) for name in (MANIFEST, ONTOLOGY))
-        if not same:
+        kept = old is not None and all(old.manifest["sources"].get(name) is entries[name] for name in entries)
+        if not kept or not all(_same(work / name, output / name) for name in (MANIFEST, ONTOLOGY)):
             commit()
     return open_corpus(output)
 
 
 def _kept_or_written(source: Source, old: Corpus | None, work: pathlib.Path, ontology: Ontology, report: Report):
     if old is not None and writer.is_current(old, source, report.strict):
-        report.take()
-        return writer.keep(old, source.name, work)
-    return writer.write(source, work, ontology, report)
+        entry = writer.keep(old, source.name, work)
+    else:
+        entry = writer.write(source, work, ontology, report)
+    report.skipped.clear()  # the next source counts its own
+    return entry
 
 
 def _line(name: str, entry: dict[str, Any] | None, old: Corpus | None) -> str:

@@ -28,9 +28,3 @@ class Report:
         if self.strict:
             raise InputError(f"{place}: {problem}: add it or a synonym, or build without --strict")
         print(f"new label: {place}: {problem}: added as {node!r}", file=sys.stderr)
-
-    def take(self) -> dict[str, int]:
-        """The counts so far, by reason, and starts anew for the next source."""
-        taken = dict(sorted(self.skipped.items()))
-        self.skipped.clear()
-        return taken

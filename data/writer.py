@@ -83,7 +83,7 @@ def write(source: Source, work: pathlib.Path, ontology: Ontology, report: Report
         "files": {path.relative_to(work).as_posix(): path.stat().st_size for path in names},
         "checksum": digest.hexdigest(),
         "provenance": dict(source.provenance),
-        "skipped": report.take(),
+        "skipped": dict(sorted(report.skipped.items())),
         "splits": {split: counted.as_json() for split, counted in sorted(counts.items())},
     }
 

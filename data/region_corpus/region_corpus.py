@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core import writer as tfds_writer
+from tensorflow_datasets.proto import tf_example_pb2
 
 from medp_clip_jax.records import RegionExample
 
@@ -16,6 +18,16 @@ ExampleStream = Callable[[], Iterator[RegionExample]]
 class _LocalInfo(tfds.core.DatasetInfo):
     def initialize_from_bucket(self) -> None:
         """Nothing: there is no published copy to look up, and the look-up leaves a temporary directory behind."""
+
+
+class _StableWriter(tfds_writer.ExampleWriter):
+    """Writes the fields of a record in a fixed order: protocol buffers otherwise order them anew in each process."""
+
+    def write(self, path, examples):
+        def sort(serialized: bytes) -> bytes:
+            return tf_example_pb2.Example.FromString(serialized).SerializeToString(deterministic=True)
+
+        return super().write(path, ((key, sort(serialized)) for key, serialized in examples))
 
 
 class RegionCorpus(tfds.core.GeneratorBasedBuilder):
@@ -54,6 +66,9 @@ class RegionCorpus(tfds.core.GeneratorBasedBuilder):
             ),
             disable_shuffling=True,  # records keep the order of the source
         )
+
+    def _example_writer(self):
+        return _StableWriter(self.info.file_format)
 
     def _split_generators(self, dl_manager):
         return {name: self._generate_examples(stream) for name, stream in self._streams.items()}

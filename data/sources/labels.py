@@ -59,13 +59,13 @@ def resolve(found: Mapping[Label, str], ontology: Ontology, shipped: Ontology, s
         if node_id is None or (report.strict and node_id not in shipped):
             try:
                 node = ontology.draft(label, text) if node_id is None else ontology[node_id]
-                report.new_label(place, label, node.id)
-                ontology, node_id = ontology.with_node(node), node.id
+                ontology, node_id = ontology.with_node(node) if node_id is None else ontology, node.id
             except InputError as error:
                 if report.strict:
-                    raise
+                    raise InputError(f"{place}: label cannot be used: {error}") from error
                 refused[label, text] = str(error)
                 continue
+            report.new_label(place, label, node_id)
         ids[label, text] = node_id
     return Resolved(ids, refused, missing_nodes(ids.values(), ontology, shipped))
 
