@@ -22,7 +22,7 @@ from medp_clip_jax.tokenizer import load_tokenizer
 Array = jax.Array
 
 
-@dataclasses.dataclass(frozen=True, eq=False)  # compared by identity: it is the static argument of its compiled methods
+@dataclasses.dataclass(frozen=True)
 class Model:
     """The functions of one architecture; `config` is the model section of a configuration.
 
@@ -30,7 +30,11 @@ class Model:
     The methods are compiled per shape, and can be used inside `jax.jit`, `jax.grad` and the like.
     """
 
-    config: ml_collections.ConfigDict
+    config: ml_collections.FrozenConfigDict
+
+    def __post_init__(self) -> None:
+        # Frozen, so that models are equal when their configurations are, and what one has compiled serves the other.
+        object.__setattr__(self, "config", ml_collections.FrozenConfigDict(self.config))
 
     @functools.cached_property
     def module(self) -> MedPCLIP:

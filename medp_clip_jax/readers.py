@@ -165,7 +165,8 @@ def _rgb(values: np.ndarray, window: tuple[float, float] | None, name: object, s
         values = values * np.uint8(255)
     if values.dtype != np.uint8 or window is not None:
         low, high = _display_range(values, window, name, scaled)
-        values = (np.nan_to_num(values.astype(np.float32), nan=low) - low) * (255 / (high - low))
+        span = high - low if high > low else 1.0  # a constant image is black
+        values = (np.nan_to_num(values.astype(np.float32), nan=low) - low) * (255 / span)
         values = np.rint(np.clip(values, 0, 255)).astype(np.uint8)
     return np.ascontiguousarray(np.broadcast_to(values, (*values.shape[:2], 3)))
 
@@ -184,7 +185,7 @@ def _display_range(
     if scaled and values.dtype.kind == "f" and finite.min() >= 0 and finite.max() <= 1:
         return 0.0, 1.0
     low, high = np.percentile(finite, (0.5, 99.5))
-    return float(low), float(high if high > low else low + 1)
+    return float(low), float(high)
 
 
 def _level_width(window: Window) -> tuple[float, float] | None:

@@ -37,7 +37,9 @@ def _images(processor):
 
 
 def _boxes():
-    return medp.RegionPrompts.from_boxes([[[1, 2, 10, 20], [5, 5, 9, 9]], [[0, 0, 60, 30], [1, 1, 4, 9]]], [(30, 40), (60, 30)])
+    return medp.RegionPrompts.from_boxes(
+        [[[1, 2, 10, 20], [5, 5, 9, 9]], [[0, 0, 60, 30], [1, 1, 4, 9]]], [(30, 40), (60, 30)]
+    )
 
 
 def test_load_gives_the_saved_parameters(run, loaded):
@@ -117,7 +119,11 @@ def test_classify_gives_probabilities_of_the_scaled_cosines(loaded):
 
 @pytest.mark.parametrize(
     ("file", "message"),
-    [("config.json", "config.json: no such file"), ("tokenizer.json", "tokenizer.json"), ("checkpoints", "checkpoints")],
+    [
+        ("config.json", "config.json: no such file"),
+        ("tokenizer.json", "tokenizer.json"),
+        ("checkpoints", "checkpoints"),
+    ],
 )
 def test_a_run_that_lacks_a_file_is_named(broken, file, message):
     shutil.rmtree(broken / file) if (broken / file).is_dir() else (broken / file).unlink()
@@ -139,7 +145,9 @@ def test_another_architecture_names_the_first_parameter_that_differs(broken):
     config = json.loads((broken / "config.json").read_text())
     config["model"]["embed"] = 24
     (broken / "config.json").write_text(json.dumps(config))
-    with pytest.raises(medp.InputError, match=r"another architecture: .*(proj|text_projection) is \(32, 16\).*\(32, 24\)"):
+    with pytest.raises(
+        medp.InputError, match=r"another architecture: .*(proj|text_projection) is \(32, 16\).*\(32, 24\)"
+    ):
         medp.load(broken)
 
 
