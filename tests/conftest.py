@@ -2,6 +2,6 @@
 
 import hypothesis
 
-# A first example pays for imports and compilation, and continuous integration shares its cores: time is measured elsewhere.
+# A first example pays for imports and compilation, and cores are shared: time is measured elsewhere.
 hypothesis.settings.register_profile("project", deadline=None)
 hypothesis.settings.load_profile("project")
