@@ -32,6 +32,7 @@ _SAME_WORD = {
     "ganglia": "ganglion", "thalami": "thalamus", "hippocampi": "hippocampus", "bronchi": "bronchus", "septa": "septum",
     "nevi": "nevus", "femora": "femur", "humeri": "humerus", "teeth": "tooth", "feet": "foot", "foci": "focus",
     "calculi": "calculus", "thrombi": "thrombus", "emboli": "embolus", "prostheses": "prosthesis", "mitoses": "mitosis",
+    "glomeruli": "glomerulus", "polypi": "polyp",
     "lenses": "len", "first": "1", "second": "2", "third": "3", "fourth": "4", "fifth": "5", "sixth": "6",
     "seventh": "7", "eighth": "8", "ninth": "9", "tenth": "10", "eleventh": "11", "twelfth": "12",
 }  # fmt: skip

@@ -1,0 +1,69 @@
+"""Sentences name their label first and only theirs; captions say modality, body part and what is seen."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import data.ontology
+from medp_clip_jax import sentences
+
+SHIPPED = data.ontology.load()
+
+
+@pytest.mark.short
+def test_sentences_start_with_the_name_are_distinct_and_tell_labels_apart():
+    owner = {}
+    for node_id, node in SHIPPED.items():
+        lines = SHIPPED.sentences(node_id)
+        assert lines[0] == node.name and len(set(lines)) == len(lines) >= 4
+        assert any(node.definition in line for line in lines)
+        for line in lines:
+            assert owner.setdefault(line.lower(), node_id) == node_id, line
+    assert any("MRI" in line for line in SHIPPED.sentences("kidney_left", "mri (t1)"))
+    assert not any("MRI" in line for line in SHIPPED.sentences("kidney_left"))
+    assert "the RV" not in SHIPPED.sentences("right_ventricle")
+
+
+@pytest.mark.parametrize(
+    ("modality", "phrase"),
+    [
+        ("ct", "a CT scan"), ("mri (t1)", "a T1 MRI scan"), ("mri (t2*)", "a T2* MRI scan"), ("mri", "an MRI scan"),
+        ("mri (cardiac)", "a cardiac MRI scan"), ("mri (sagittal t1/t2)", "a sagittal MRI scan"),
+        ("chest x-ray", "a chest X-ray"), ("colour fundus photography", "a fundus photograph"), ("OCT", "an OCT scan"),
+        ("light microscopy (blood smear)", "a blood smear image"),
+        ("fluorescence microscopy", "a fluorescence microscopy image"),
+        ("histopathology", "a histology image"), ("ultrasound", "an ultrasound image"), ("cardiac ct", "a CT scan"),
+        ("infrared thermography", "an infrared thermography image"), ("", "a medical image"),
+    ],
+)  # fmt: skip
+def test_modalities_are_said_in_words(modality, phrase):
+    assert sentences.scan(modality) == phrase
+
+
+def example(caption="", modality="ct", anatomy="torso", view="", image_labels=(), labels=()):
+    regions = tuple(SimpleNamespace(label=label) for label in labels)
+    return SimpleNamespace(
+        caption=caption,
+        modality=modality,
+        anatomy=anatomy,
+        view=view,
+        image_labels=tuple(image_labels),
+        regions=regions,
+    )
+
+
+def test_captions():
+    assert SHIPPED.caption(example(caption="as written", labels=["liver"])) == "as written"
+    assert (
+        SHIPPED.caption(example(labels=["liver", "spleen", "liver"])) == "a CT scan of the torso showing liver, spleen"
+    )
+    assert SHIPPED.caption(example(modality="mri", anatomy="brain", view="axial")) == "an axial MRI scan of the brain"
+    assert SHIPPED.caption(example(modality="", anatomy="")) == "a medical image"
+    lymphocyte = example(modality="", anatomy="", image_labels=["lymphocyte"], labels=["white_blood_cell"])
+    assert SHIPPED.caption(lymphocyte) == "a medical image showing lymphocyte"
+    many = example(image_labels=["pneumonia"], labels=[f"rib_left_{i}" for i in range(1, 13)])
+    assert SHIPPED.caption(many).count(",") == sentences.MAX_LABELS - 1
+    varied = {SHIPPED.caption(many, np.random.default_rng(seed)) for seed in range(20)}
+    assert len(varied) > 10 and all("pneumonia" in text or "lung" in text or "pulmonary" in text for text in varied)
+    assert SHIPPED.caption(many, np.random.default_rng(3)) == SHIPPED.caption(many, np.random.default_rng(3))
