@@ -48,7 +48,7 @@ class Model:
         `.embedding` [batch, dim] is the global view, L2-normalised; `.patches` [batch, patches, width] and the keys and
         values of every block are kept for `encode_regions`. Raises ValueError if the patch size does not divide `size`.
         """
-        return self.module.apply({"params": params}, images, method="encode_image")
+        return self._apply("encode_image", params, images)
 
     @functools.partial(jax.jit, static_argnums=0)
     def encode_regions(self, params: Any, features: ImageFeatures, prompts: RegionPrompts) -> Array:
@@ -56,12 +56,15 @@ class Model:
 
         Costs a few tokens per region, no image pass. A region without any prompt gets the global embedding.
         """
-        return self.module.apply({"params": params}, features, prompts, method="encode_regions")
+        return self._apply("encode_regions", params, features, prompts)
 
     @functools.partial(jax.jit, static_argnums=0)
     def encode_text(self, params: Any, tokens: Array) -> Array:
         """Embeddings [texts, dim], L2-normalised, of token ids [texts, length] from `processor.tokens`."""
-        return self.module.apply({"params": params}, tokens, method="encode_text")
+        return self._apply("encode_text", params, tokens)
+
+    def _apply(self, method: str, params: Any, *inputs: Any) -> Any:
+        return self.module.apply({"params": params}, *inputs, method=method)
 
     def parameter_shapes(self) -> Any:
         """Shapes and dtypes of the parameters, without computing any: the template a checkpoint is read into."""

@@ -128,8 +128,10 @@ class _Records(Sequence[RegionExample]):
 def _example(record: Mapping[str, Any]) -> RegionExample:
     stored = record["regions"]
     regions = tuple(
-        Region(label.decode(), tuple(map(float, box)), rle, float(area))
-        for label, box, rle, area in zip(stored["label"], stored["box"], stored["rle"], stored["area"], strict=True)
+        Region(label.decode(), (float(x0), float(y0), float(x1), float(y1)), rle, float(area))
+        for label, (x0, y0, x1, y1), rle, area in zip(
+            stored["label"], stored["box"], stored["rle"], stored["area"], strict=True
+        )
     )
     texts = ("dataset", "image_id", "group", "modality", "anatomy", "view", "caption")
     return RegionExample(

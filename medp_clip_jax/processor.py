@@ -1,6 +1,7 @@
 """From files and sentences to what the model takes: images on its canvas, texts as tokens."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -36,11 +37,10 @@ class Processor:
         Raises:
           InputError: an image cannot be read; the message names it.
         """
-        single = isinstance(sources, (str, np.ndarray)) or not isinstance(sources, Sequence)
-        sources = [sources] if single else list(sources)
-        if not sources:
+        several = [sources] if isinstance(sources, (str, os.PathLike, np.ndarray)) else list(sources)
+        if not several:
             raise InputError("images: expected at least one path or array, got an empty sequence")
-        read = [letterbox(read_image(source, window, plane, index), self.size) for source in sources]
+        read = [letterbox(read_image(source, window, plane, index), self.size) for source in several]
         pixels, rectangles = zip(*read, strict=True)
         return Images(np.stack(pixels), np.stack(rectangles))
 

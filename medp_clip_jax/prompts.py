@@ -1,16 +1,17 @@
 """Region prompts: points, boxes and masks in one padded pytree, and how much of each grid cell they cover."""
 
+import dataclasses
 from collections.abc import Sequence
 
-import chex
 import flax.struct
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
 from medp_clip_jax.errors import InputError
 
-Array = chex.Array
+Array = jax.Array | np.ndarray
 
 
 @flax.struct.dataclass
@@ -62,8 +63,8 @@ class RegionPrompts:
                     f"{where}: reaches outside the {size[b, 0]:g} x {size[b, 1]:g} image; clip it to the image"
                 )
         scaled = boxes / np.tile(size, 2)[:, None]
-        return cls.none(*boxes.shape[:2]).replace(
-            boxes=scaled.astype(np.float32), box_valid=np.ones(boxes.shape[:2], bool)
+        return dataclasses.replace(
+            cls.none(*boxes.shape[:2]), boxes=scaled.astype(np.float32), box_valid=np.ones(boxes.shape[:2], bool)
         )
 
     @classmethod
@@ -89,7 +90,7 @@ class RegionPrompts:
                 "give (x, y) in pixels of the original image"
             )
         scaled = np.where(labels[..., None] >= 0, points / size[:, None, None], 0)
-        return cls.none(*points.shape[:2]).replace(points=scaled.astype(np.float32), point_labels=labels)
+        return dataclasses.replace(cls.none(*points.shape[:2]), points=scaled.astype(np.float32), point_labels=labels)
 
     @classmethod
     def from_masks(cls, masks: ArrayLike) -> "RegionPrompts":
@@ -111,7 +112,7 @@ class RegionPrompts:
         if empty.any():
             b, k = np.argwhere(empty)[0]
             raise InputError(f"mask {k} of image {b} is empty; leave the region out or use RegionPrompts.none")
-        return cls.none(*masks.shape[:2]).replace(masks=masks, mask_valid=np.ones(masks.shape[:2], bool))
+        return dataclasses.replace(cls.none(*masks.shape[:2]), masks=masks, mask_valid=np.ones(masks.shape[:2], bool))
 
     @staticmethod
     def combine(a: "RegionPrompts", b: "RegionPrompts") -> "RegionPrompts":

@@ -52,12 +52,13 @@ def decode_image(data: bytes, max_side: int | None = None) -> np.ndarray:
     read.
     """
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data)) as file:
+            image: Image.Image = file
             size = image.size
             if max_side is not None and max(size) > max_side:
                 scale = max_side / max(size)
-                size = tuple(max(1, round(side * scale)) for side in size)
-                image.draft(image.mode, size)  # JPEG only: never smaller than asked for
+                size = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+                file.draft(file.mode, size)  # JPEG only: never smaller than asked for
             image.load()
             if image.mode in ("I", "F") or image.mode.startswith("I;16"):
                 image = _to_8_bits(image)

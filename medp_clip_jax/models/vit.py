@@ -6,6 +6,7 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 from einops import rearrange
 
 from medp_clip_jax.models.layers import KeysValues, LayerNorm, stack
@@ -21,8 +22,8 @@ class Images:
     Pixels are RGB, uint8 in [0, 255] or float in [0, 1]; `rectangle` [batch, 4] is (x0, y0, x1, y1) in [0, 1] of the canvas.
     """
 
-    pixels: Array
-    rectangle: Array
+    pixels: Array | np.ndarray
+    rectangle: Array | np.ndarray
 
 
 @flax.struct.dataclass
