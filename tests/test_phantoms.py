@@ -155,7 +155,7 @@ def test_lesion_crops_are_the_same_picture_whatever_the_host(monkeypatch):
 
 
 def test_findings_stand_out_from_their_hosts_by_construction():
-    hosts = {**phantoms.HOSTS, **{lesion: ("halo",) for lesion in phantoms.LESION_HOSTS}}
+    hosts = {**phantoms.HOSTS, **dict.fromkeys(phantoms.LESION_HOSTS, ("halo",))}
     for finding, names in hosts.items():
         grey = phantoms.GREY["lesion" if finding in phantoms.LESION_HOSTS else finding]
         for name in names:
