@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 
 from medp_clip_jax.checkpoint import load_params
 from medp_clip_jax.config import load_config
@@ -101,7 +102,7 @@ def load(run: str | os.PathLike, step: int | None = None) -> tuple[Model, Any, P
     return model, params, Processor(config.model.image.size, tokenizer, config.model.text.context)
 
 
-def classify(regions: Array, text: Array, params: Any) -> Array:
+def classify(regions: Array | np.ndarray, text: Array | np.ndarray, params: Any) -> Array:
     """Probabilities over texts, [..., texts]: softmax of the cosines of embeddings [..., dim] and [texts, dim], both
     L2-normalised, times the learned scale in `params` (at most 100, as in CLIP)."""
     scale = jnp.exp(jnp.minimum(params["logit_scale"], jnp.log(100.0)))

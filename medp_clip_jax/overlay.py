@@ -25,9 +25,9 @@ class Shape:
     """One region as it was prompted, in pixels of the image, and the `caption` to write beside it."""
 
     caption: str
-    box: tuple[float, float, float, float] | None = None  # x0, y0, x1, y1
-    points: tuple[tuple[float, float], ...] = ()
-    negative_points: tuple[tuple[float, float], ...] = ()
+    box: tuple[float, ...] | None = None  # x0, y0, x1, y1
+    points: tuple[tuple[float, ...], ...] = ()  # x, y
+    negative_points: tuple[tuple[float, ...], ...] = ()
     mask: np.ndarray | None = None  # bool [height, width]
 
 
@@ -81,4 +81,5 @@ def _anchor(shape: Shape) -> tuple[float, float]:
     if shape.mask is not None:
         rows, columns = np.nonzero(shape.mask)
         return float(columns.min()), float(rows.min())
-    return min(shape.points or shape.negative_points, key=lambda point: point[1], default=(0.0, 0.0))
+    x, y = min(shape.points or shape.negative_points, key=lambda point: point[1], default=(0.0, 0.0))
+    return x, y

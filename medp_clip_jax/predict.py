@@ -25,20 +25,20 @@ from medp_clip_jax.evaluators.encode import encode_labels
 from medp_clip_jax.ontology import Ontology
 from medp_clip_jax.overlay import Shape, draw
 from medp_clip_jax.prompts import RegionPrompts
-from medp_clip_jax.readers import PLANES, WINDOWS, read_image, read_mask
+from medp_clip_jax.readers import PLANES, WINDOWS, Window, read_image, read_mask
 from medp_clip_jax.results import NOTICE
 
 FLAGS = flags.FLAGS
-Point = tuple[float, float]
+Numbers = tuple[float, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Prompted:
     """What the user marked, in pixels: boxes (x0, y0, x1, y1), clicks (x, y) and a mask bool [height, width]."""
 
-    boxes: tuple[tuple[float, ...], ...] = ()
-    points: tuple[Point, ...] = ()
-    negative_points: tuple[Point, ...] = ()
+    boxes: tuple[Numbers, ...] = ()
+    points: tuple[Numbers, ...] = ()
+    negative_points: tuple[Numbers, ...] = ()
     mask: np.ndarray | None = None
 
     def regions(self) -> list[Shape]:
@@ -129,7 +129,7 @@ def _numbers(values: Sequence[float]) -> str:
     return ",".join(f"{value:g}" for value in values)
 
 
-def parse_numbers(text: str, names: str, flag: str) -> tuple[float, ...]:
+def parse_numbers(text: str, names: str, flag: str) -> Numbers:
     """Reads "30,40,120,160"; InputError unless it has one finite number for each of the comma-separated `names`."""
     try:
         values = tuple(float(part) for part in text.split(","))
@@ -140,7 +140,7 @@ def parse_numbers(text: str, names: str, flag: str) -> tuple[float, ...]:
     return values
 
 
-def parse_window(text: str | None) -> str | tuple[float, ...] | None:
+def parse_window(text: str | None) -> Window:
     """Reads a window's name or "level,width"; InputError if it is neither."""
     if text is None or text in WINDOWS:
         return text

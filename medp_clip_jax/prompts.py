@@ -7,7 +7,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
+from numpy.typing import ArrayLike
 
 from medp_clip_jax.errors import InputError
 

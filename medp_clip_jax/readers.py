@@ -79,7 +79,7 @@ def read_mask(source: Source, size: tuple[int, int], plane: str = "axial", index
             raise InputError(f"{path}: no such file; check the path of the mask")
         values = nifti_slice(path, plane, index) if _is_nifti(path) else _mask_pixels(path)
     if values.ndim == 3:
-        values = values[..., :3].any(-1)  # an alpha channel says nothing about the region
+        values = np.asarray(values[..., :3].any(-1))  # an alpha channel says nothing about the region
     width, height = size
     if values.shape != (height, width):
         got = " x ".join(map(str, values.shape[::-1]))
