@@ -20,7 +20,6 @@ REQUIRES = [
     "grain>=0.2.18",
     "importlib_resources>=6.4",  # tensorflow-datasets imports it without declaring it
     "jax>=0.10.2",
-    "matplotlib>=3.10",
     "ml_collections>=1.0",
     "numpy>=2.1",
     "optax>=0.2.8",

@@ -14,7 +14,7 @@ import medp_clip_jax as medp
 pytestmark = pytest.mark.short
 
 # Import name -> distribution, where they differ.
-DISTRIBUTIONS = {"absl": "absl-py", "orbax": "orbax-checkpoint", "PIL": "pillow"}
+DISTRIBUTIONS = {"absl": "absl-py", "orbax": "orbax-checkpoint", "PIL": "pillow", "sklearn": "scikit-learn"}
 OWN = {"medp_clip_jax", "data", "configs"}
 
 
