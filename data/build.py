@@ -10,7 +10,7 @@ import json
 import pathlib
 import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from absl import flags
@@ -46,7 +46,7 @@ def build_corpus(output: pathlib.Path, sources: Sequence[OpenSource], shipped: O
     with staged(output) as (work, commit):
         old = _existing(output)
         ontology = _with_nodes(shipped, old.ontology if old else shipped, _used(old.manifest) if old else ())
-        entries: dict[str, Any] = {}
+        entries: dict[str, Any] = {}  # None = nothing usable
         for open_source in sources:
             source = open_source(ontology)
             if source.name in entries:
@@ -57,9 +57,9 @@ def build_corpus(output: pathlib.Path, sources: Sequence[OpenSource], shipped: O
                 ontology = ontology if node.id in ontology else ontology.with_node(node)
             entries[source.name] = _kept_or_written(source, old, work, ontology, report)
             print(_line(source.name, entries[source.name], old), flush=True)
-        for name in old.sources if old else ():
-            if name not in entries:
-                entries[name] = writer.keep(old, name, work)
+        if old is not None:
+            others = [name for name in old.sources if name not in entries]
+            entries |= {name: writer.keep(old, name, work) for name in others}
         manifest = {"format": FORMAT, "sources": {name: entries[name] for name in sorted(entries) if entries[name]}}
         if not manifest["sources"]:
             raise InputError(f"{output}: no usable image in the input: nothing was written")
@@ -72,7 +72,10 @@ def build_corpus(output: pathlib.Path, sources: Sequence[OpenSource], shipped: O
     return open_corpus(output)
 
 
-def _kept_or_written(source: Source, old: Corpus | None, work: pathlib.Path, ontology: Ontology, report: Report):
+def _kept_or_written(
+    source: Source, old: Corpus | None, work: pathlib.Path, ontology: Ontology, report: Report
+) -> dict[str, Any] | None:
+    entry: dict[str, Any] | None
     if old is not None and writer.is_current(old, source, report.strict):
         entry = writer.keep(old, source.name, work)
     else:
@@ -118,7 +121,7 @@ def _existing(output: pathlib.Path) -> Corpus | None:
     return None
 
 
-def _used(manifest: dict[str, Any]) -> set[str]:
+def _used(manifest: Mapping[str, Any]) -> set[str]:
     splits = [split for entry in manifest["sources"].values() for split in entry["splits"].values()]
     return {label for split in splits for field in ("labels", "image_labels") for label in split[field]}
 
@@ -162,7 +165,7 @@ def main(argv: Sequence[str]) -> None:
             only = check_name(values.split) if values.split else ""
             sources = folder_sources(pathlib.Path(values.input), shipped, only, report)
         else:
-            counts = {split: values[split].value for split in ("train", "val", "test")}
+            counts = {split: values[split].value or 0 for split in ("train", "val", "test")}
             source = phantoms.phantom_source(counts, values.seed, values.size)
             sources = [lambda ontology: source]
         print(_total(build_corpus(pathlib.Path(values.output), sources, shipped, report)))

@@ -40,6 +40,8 @@ def staged(output: pathlib.Path) -> Iterator[tuple[pathlib.Path, Callable[[], No
             _remove(replaced)
 
         yield work, commit
+    except OSError as error:
+        raise InputError(f"{output}: cannot be written ({error}): check room and permissions there") from error
     finally:
         _recover(output, replaced)
         if not done:  # else the name may already be another process's

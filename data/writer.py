@@ -1,13 +1,13 @@
 """One source into, or from one corpus into the next: its records, and its entry in the manifest."""
 
 import contextlib
-import errno
 import functools
 import hashlib
 import io
 import itertools
 import os
 import pathlib
+import re
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
@@ -97,11 +97,12 @@ def _write_records(name: str, streams: dict, work: pathlib.Path) -> pathlib.Path
         with contextlib.redirect_stdout(io.StringIO()):
             builder = RegionCorpus(name, streams, work)
             builder.download_and_prepare(download_config=settings)
-    except OSError as error:
-        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
-        raise InputError(
-            f"{work.parent}: records of {name} cannot be written ({reason}): choose another --output"
-        ) from error
+    except (OSError, RuntimeError) as error:  # the latter is how the ArrayRecord writer says that the disk is full
+        stated = re.search(r"\w\(\) failed: ([^;]+)", str(error))
+        if isinstance(error, RuntimeError) and not stated:
+            raise
+        reason = stated[1] if stated else error
+        raise InputError(f"{work.parent}: records of {name} cannot be written ({reason}): make room there") from error
     shutil.rmtree(work / "downloads", ignore_errors=True)  # TFDS makes it in any case
     return pathlib.Path(builder.data_dir)
 

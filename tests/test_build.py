@@ -335,6 +335,24 @@ def test_the_command_line(tmp_path):
     assert "unexpected argument 'stray'" in process.communicate()[1] and process.returncode == 2
 
 
+@pytest.mark.parametrize("room", [1_000, 100_000])
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, room):
+    code = f"""
+import resource, runpy
+before = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, before[1]))
+try:
+    runpy.run_module("data.build", run_name="__main__")
+finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)  # what measures coverage writes a file at the end
+"""
+    arguments = ("--source=phantoms", f"--output={tmp_path / 'corpus'}", "--train=60", "--val=0", "--test=0")
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    assert done.returncode == 2 and re.fullmatch(r"error: .*(room|--output).*\n", done.stderr), done.stderr
+    assert "File too large" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_signal_leaves_nothing_half_written(tmp_path, sign):
     output = tmp_path / "corpus"

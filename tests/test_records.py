@@ -11,6 +11,8 @@ from PIL import Image
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.records import decode_image, decode_mask, encode_mask
 
+pytestmark = pytest.mark.short
+
 MASKS = st.tuples(st.integers(1, 70), st.integers(1, 70), st.integers(0, 2**32 - 1), st.sampled_from([0, 0.01, 0.5, 1]))
 
 

@@ -17,7 +17,7 @@ def phantom_source(counts: Mapping[str, int], seed: int, size: int) -> Source:
     if not phantoms.SMALLEST <= size <= phantoms.LARGEST:
         raise InputError(f"--size={size}: expected {phantoms.SMALLEST} to {phantoms.LARGEST} pixels")
     recipe = [FORMAT, sorted(counts.items()), seed, size]
-    code = b"".join(pathlib.Path(module.__file__).read_bytes() for module in (phantoms, phantom_shapes))
+    code = b"".join(pathlib.Path(str(module.__file__)).read_bytes() for module in (phantoms, phantom_shapes))
     return Source(
         name="phantoms",
         adapter="phantoms",

@@ -51,8 +51,9 @@ def read_image(path: pathlib.Path, row: Row) -> tuple[bytes, int, int]:
 def read_mask(path: pathlib.Path) -> np.ndarray:
     """The values of a mask file [height, width], several channels joined by their maximum; BadRecord if unreadable."""
     try:
-        with Image.open(path) as image:
-            image.load()
+        with Image.open(path) as file:
+            file.load()
+            image: Image.Image = file
             if image.mode in ("RGBA", "LA"):  # opacity says nothing about the region
                 image = image.convert(image.mode[:-1])
             values = np.asarray(image)
