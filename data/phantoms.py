@@ -137,10 +137,10 @@ def _draw_lesion(rng: np.random.Generator, canvas: Canvas, label: str, tone: dic
     """The same blob and halo whatever the host: drawn in pixels, so that no bend or turn tells the place."""
     axes = rng.uniform(1.35, 1.75) * canvas.unit * rng.uniform(0.92, 1.08, 2)
     offset, angle = rng.uniform(-0.4, 0.4, 2), rng.uniform(0, np.pi)
-    # The blob's box reaches `half` from the centre; power 4 and half a pixel keep the soft rim out of the wider box.
+    # The blob's box reaches `half` from the centre; power 4 and a pixel more keep the soft rim out of the wider box.
     # Room is sought for the widest blob: else small organs would get small lesions, and the size would tell the host.
     half, widest = (np.floor(reach + 0.4) + 0.5 for reach in (max(axes), 1.75 * 1.08 * canvas.unit))
-    rim, room = (reach * (1 + 2 * CROP_MARGIN) * 2 ** (1 / 4) + 0.5 for reach in (half, widest))
+    rim, room = (reach * (1 + 2 * CROP_MARGIN) * 2 ** (1 / 4) + 1.0 for reach in (half, widest))
     found = _place(rng, canvas, LESION_HOSTS[label], int(widest), int(np.ceil(room)))
     if found:
         window, x, y = found
