@@ -12,7 +12,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from absl import flags
+from absl import flags, logging
 
 from medp_clip_jax import api, results
 from medp_clip_jax.config import load_config
@@ -98,7 +98,8 @@ def open_data(path: str | os.PathLike[str], split: str, cache: str | os.PathLike
     path = pathlib.Path(path)
     if (path / MANIFEST).is_file():
         return open_corpus(path)
-    listings = sorted([*path.glob("*.jsonl"), *path.glob("*/*.jsonl"), *path.glob("splits.json")])
+    splits = [file for file in (path / "splits.json", path.parent / "splits.json") if _assigns(file, path)]
+    listings = sorted([*path.glob("*.jsonl"), *path.glob("*/*.jsonl"), *splits])
     if not any(listing.name == "images.jsonl" for listing in listings):
         state = "holds no corpus.json and no images.jsonl" if path.is_dir() else "is not a folder"
         raise InputError(f"{path}: {state}: give --data a corpus, or a folder with images.jsonl (or folders of these)")
@@ -106,9 +107,19 @@ def open_data(path: str | os.PathLike[str], split: str, cache: str | os.PathLike
     for listing in listings:
         digest.update(listing.read_bytes())
     arguments = ["--source=folder", f"--input={path}"]
-    if not (path / "splits.json").is_file():
+    if not splits:
         arguments.append(f"--split={split}")
     return ensure_corpus(pathlib.Path(cache) / f"{path.resolve().name}-{digest.hexdigest()[:8]}", arguments)
+
+
+def _assigns(splits: pathlib.Path, folder: pathlib.Path) -> bool:
+    """Whether a splits.json, the folder's own or that of the root above it, says how the folder is split."""
+    if splits.parent == folder or not splits.is_file():
+        return splits.is_file()
+    try:
+        return folder.name in json.loads(splits.read_bytes())
+    except (OSError, ValueError, TypeError):
+        return True  # the build says what is wrong with it
 
 
 def load_config_for(run_dir: pathlib.Path, sources: Sequence[str]):
@@ -134,6 +145,7 @@ def main(argv: Sequence[str]) -> None:
     unknown = sorted(set(FLAGS.kinds or ()) - set(KINDS))
     if unknown:
         raise InputError(f"--kinds: expected some of {', '.join(KINDS)}, got {unknown[0]!r}")
+    logging.set_verbosity(logging.WARNING)  # checkpoints and data sets announce every file otherwise
     run_dir = pathlib.Path(FLAGS.checkpoint)
     # Loading first: a wrong run folder should not cost the build of a corpus.
     model, params, processor = api.load(run_dir)

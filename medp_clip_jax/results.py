@@ -39,8 +39,8 @@ def collect(
     }
     found = sorted(set(table.label))
     labels: dict[str, Any] = {"evaluated": found}
-    if trained:
-        seen = {label for label, count in trained.get("train_regions", {}).items() if count}
+    if "train_regions" in trained:
+        seen = {label for label, count in trained["train_regions"].items() if count}
         labels |= {"seen": sorted(seen & set(found)), "unseen": sorted(set(found) - seen)}
     return {
         "notice": NOTICE,

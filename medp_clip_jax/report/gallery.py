@@ -45,12 +45,13 @@ def pictures(
     corpus, table, predictions: Predictions, regions: Regions, ontology: Ontology, kind: str, rows: Sequence[int]
 ) -> str:
     """HTML cards for the regions `rows` of an `EvalTable`, answered by `predictions` of the prompt `kind`."""
-    return "".join(_card(corpus, table, predictions, regions, ontology, kind, row) for row in rows)
+    readers = {name: corpus.source(name, table.split) for name, _ in table.records}
+    return "".join(_card(readers, table, predictions, regions, ontology, kind, row) for row in rows)
 
 
-def _card(corpus, table, predictions, regions, ontology: Ontology, kind: str, row: int) -> str:
+def _card(readers, table, predictions, regions, ontology: Ontology, kind: str, row: int) -> str:
     source, record = table.records[table.image_index[row]]
-    example = corpus.source(source, table.split)[record]
+    example = readers[source][record]
     region = example.regions[table.region_index[row]]
     pixels = decode_image(example.image)
     height, width = pixels.shape[:2]

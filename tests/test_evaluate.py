@@ -1,0 +1,208 @@
+"""Evaluation of a run from end to end, and what is said when it cannot be done."""
+
+import json
+import subprocess
+import sys
+import types
+
+import corpus_cases
+import jax
+import numpy as np
+import pytest
+import tiny_corpus
+import tiny_run
+
+import medp_clip_jax as medp
+from medp_clip_jax import evaluate, results
+from medp_clip_jax.errors import InputError
+from medp_clip_jax.evaluators import encode
+from medp_clip_jax.ontology import Node, Ontology
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return tiny_run.write_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return corpus_cases.write_folder(tmp_path_factory.mktemp("data") / "own")
+
+
+@pytest.fixture(scope="module")
+def small():
+    """A corpus in memory, a model, its parameters and settings."""
+    rng = np.random.default_rng(0)
+    records = [tiny_corpus.random_example(rng, str(i), regions) for i, regions in enumerate((0, 1, 5, 3))]
+    corpus = tiny_corpus.corpus({"tiny": {"test": records}})
+    corpus.labels = ("cell", "left_kidney", "liver", "nodule")
+    config = tiny_run.config()
+    config.eval.update(batch_size=4, regions=3)
+    model = medp.Model(config.model)
+    params = jax.tree.map(lambda x: 0.3 * rng.normal(size=x.shape).astype(x.dtype), model.parameter_shapes())
+    return corpus, model, params, config
+
+
+def tokens(texts, length):
+    return tiny_corpus.tokenizer(texts, length) + 1
+
+
+def test_every_region_has_its_own_embedding_whatever_the_batching(small):
+    corpus, model, params, config = small
+    found = encode.encode_corpus(model, params, corpus, "test", config)
+    assert list(found.regions) == ["mask", "box", "point", "none", "crop"]
+    other = tiny_run.config()
+    other.eval.update(batch_size=2, regions=8)
+    again = encode.encode_corpus(model.module, params, corpus, "test", other, ("point", "crop"))
+    np.testing.assert_allclose(found.image, again.image, atol=2e-6)
+    for embedding in found.regions.values():
+        np.testing.assert_allclose(np.linalg.norm(embedding, axis=1), 1, atol=1e-5)
+    for kind, embedding in again.regions.items():
+        np.testing.assert_allclose(embedding, found.regions[kind], atol=2e-6)
+    np.testing.assert_allclose(found.empty, found.image, atol=2e-6)
+    np.testing.assert_array_equal(found.regions["none"], found.image[found.table.image_index])
+
+
+def test_labels_are_normalised_means_of_their_sentences(small, monkeypatch):
+    corpus, model, params, _ = small
+    monkeypatch.setattr(encode, "SENTENCES", 7)  # several batches, the last one padded
+    found = encode.encode_labels(model, params, tokens, corpus.ontology, ["liver", "cell"], 16)
+    sentences = corpus.ontology.sentences("liver")
+    single = np.asarray(model.encode_text(params, tokens(sentences, 16)))
+    mean = single.mean(0)
+    np.testing.assert_allclose(found[0], mean / np.linalg.norm(mean), atol=2e-6)
+    assert encode.encode_labels(model, params, tokens, corpus.ontology, [], 16).shape[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("box", "expected"),
+    [((10, 10, 20, 30), (7, 5, 23, 35)), ((0, 0, 100, 80), (0, 0, 100, 80)), ((99, 79, 100, 80), (98, 78, 100, 80))],
+)
+def test_crops_have_a_margin_and_stay_in_the_image(box, expected):
+    assert encode.with_margin(np.array(box, float), (80, 100, 3), 0.25) == expected
+
+
+def test_metrics_are_shares_and_the_same_without_a_report(small, tmp_path):
+    corpus, model, params, config = small
+    (tmp_path / "corpus.json").write_text("{}")
+    corpus.directory = tmp_path
+    inputs = (model, params, types.SimpleNamespace(tokenizer=tokens), corpus, "test", config, ("mask", "none"))
+    found = evaluate.run_evaluation(*inputs, corpus.ontology)
+    written = evaluate.run_evaluation(*inputs, corpus.ontology, tmp_path / "out")
+    assert found == pytest.approx(written, nan_ok=True)
+    shares = [v for name, v in found.items() if not name.startswith("context") and not np.isnan(v)]
+    assert shares and all(0 <= value <= 1 for value in shares)
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"results.json", "predictions.npz", "report.html"}
+    content = json.loads((tmp_path / "out/results.json").read_text())
+    assert content["notice"] == results.NOTICE and content["data"]["images"] == 4
+    assert content["metrics"]["region/mask/macro"] is None  # too few groups: null, not NaN
+
+
+def test_the_bank_holds_the_labels_of_training_too(small, tmp_path):
+    corpus, model, params, config = small
+    (tmp_path / "labels.json").write_text(json.dumps({"labels": ["kidney", "gone"], "train_regions": {"kidney": 3}}))
+    banks = []
+    with pytest.MonkeyPatch.context() as patch:
+        real = encode.encode_labels
+        patch.setattr(evaluate, "encode_labels", lambda *a: banks.append(a[4]) or real(*a))
+        evaluate.run_evaluation(
+            model, params, tokens, corpus, "test", config, ("none",), corpus.ontology, run_dir=tmp_path
+        )
+    assert banks == [["cell", "kidney", "left_kidney", "liver", "nodule"]]
+
+
+def test_from_a_folder_to_the_report(run, folder, tmp_path):
+    """The command itself, on a folder that is no corpus yet and has labels the run never saw."""
+    command = [sys.executable, "-m", "medp_clip_jax.evaluate", f"--checkpoint={run}", f"--data={folder}"]
+    done = subprocess.run([*command, f"--output={tmp_path}", "--kinds=mask,crop"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "in image" in done.stdout and results.NOTICE in done.stdout
+    content = json.loads((tmp_path / "results.json").read_text())
+    assert content["data"]["images"] == 6  # all of the folder is the split asked for
+    assert content["data"]["regions"] == 18
+    assert "medical device" in (tmp_path / "report.html").read_text()
+    assert not (folder / "corpus.json").exists()  # the user's folder is left alone
+
+
+def options(monkeypatch, **values):
+    defaults = {"checkpoint": None, "data": None, "split": "test", "output": None, "kinds": None, "sources": []}
+    monkeypatch.setattr(evaluate, "FLAGS", types.SimpleNamespace(**{**defaults, **values}))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, "expected --checkpoint=RUN_DIR and --data="),
+        ({"checkpoint": "nowhere", "data": "x"}, "nowhere: no such directory"),
+        ({"checkpoint": "nowhere", "data": "x", "kinds": ["masks"]}, "--kinds: expected some of mask, .* got 'masks'"),
+    ],
+)
+def test_wrong_options_are_one_line(monkeypatch, values, message):
+    options(monkeypatch, **values)
+    with pytest.raises(InputError, match=message) as error:
+        evaluate.main(["evaluate"])
+    assert "\n" not in str(error.value)
+
+
+def test_a_wrong_output_and_extra_words_are_named(monkeypatch, run, tmp_path):
+    (tmp_path / "file").write_text("")
+    options(monkeypatch, checkpoint=str(run), data="x", output=str(tmp_path / "file"))
+    with pytest.raises(InputError, match="file: cannot be written"):
+        evaluate.main(["evaluate"])
+    with pytest.raises(InputError, match="unexpected argument 'x'"):
+        evaluate.main(["evaluate", "x"])
+
+
+def test_data_that_is_neither_corpus_nor_folder(tmp_path):
+    with pytest.raises(InputError, match="absent: is not a folder: give --data"):
+        evaluate.open_data(tmp_path / "absent", "test", tmp_path)
+    with pytest.raises(InputError, match=r"holds no corpus\.json and no images\.jsonl"):
+        evaluate.open_data(tmp_path, "test", tmp_path)
+
+
+def test_folders_are_built_once_and_as_their_splits_say(monkeypatch, tmp_path):
+    root = tmp_path / "root"
+    for name in ("listed", "other"):
+        (root / name).mkdir(parents=True)
+        (root / name / "images.jsonl").write_text("{}\n")
+    calls = []
+    monkeypatch.setattr(evaluate, "ensure_corpus", lambda directory, arguments: calls.append((directory, arguments)))
+
+    def opened(path):
+        evaluate.open_data(path, "val", tmp_path / "cache")
+        return calls[-1]
+
+    directory, arguments = opened(root / "listed")
+    assert arguments == ["--source=folder", f"--input={root / 'listed'}", "--split=val"]
+    assert opened(root / "listed")[0] == directory
+    (root / "splits.json").write_text('{"listed": {"a": "val"}}')
+    assert "--split=val" not in opened(root / "listed")[1]
+    assert "--split=val" in opened(root / "other")[1]
+    assert "--split=val" not in opened(root)[1]
+    assert opened(root / "listed")[0] != directory  # another split is another corpus
+    (root / "listed" / "images.jsonl").write_text("{}\n{}\n")
+    assert opened(root / "listed")[0] not in {call[0] for call in calls[:-1]}
+
+
+def test_ontologies_are_merged_parents_first():
+    corpus, trained = Ontology([Node("a", "a")]), Ontology([Node("z", "z"), Node("b", "b", parents=("z",))])
+    assert set(evaluate.merge_ontologies(corpus, trained)) == {"a", "b", "z"}
+
+
+def test_a_damaged_labels_file_is_named(tmp_path):
+    (tmp_path / "labels.json").write_text("{")
+    with pytest.raises(InputError, match=r"labels\.json: not readable"):
+        evaluate.read_trained(tmp_path)
+    assert evaluate.read_trained(None) == {}
+
+
+def test_an_absent_split_is_named(small):
+    corpus, model, params, config = small
+    with pytest.raises(InputError, match="no images in split 'train'"):
+        evaluate.run_evaluation(model, params, tokens, corpus, "train", config, None, corpus.ontology)
+
+
+def test_the_screen_shows_a_dash_where_there_is_no_number():
+    text = results.screen_table({"region/mask/micro": 0.5, "region/mask/macro": float("nan"), "image/accuracy": 0.25})
+    assert text.splitlines()[1].split() == ["mask", "50.0", "–"]
+    assert text.splitlines()[-1].split() == ["image/accuracy", "25.0"]

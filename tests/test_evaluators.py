@@ -1,0 +1,220 @@
+"""Metrics on embeddings whose right answers are known."""
+
+import math
+
+import numpy as np
+import pytest
+from encoded_cases import IDS, ONTOLOGY, TEXT, answering, encoded, image, table, unit
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medp_clip_jax.evaluators import context_retention, predictions, region_recognition, zero_shot
+
+LABELS = st.lists(st.tuples(st.integers(0, 5), st.sampled_from(IDS), st.sampled_from(IDS)), min_size=1, max_size=30)
+
+
+def recognise(regions_table, twins=(), replicates=0, **kinds):
+    return region_recognition.evaluate(encoded(regions_table, **kinds), ONTOLOGY, TEXT, IDS, twins, replicates)
+
+
+@given(LABELS)
+def test_micro_is_the_share_of_right_answers(rows):
+    rows = sorted(rows)
+    regions_table = table([image(str(i)) for i in range(6)], [(i, label) for i, label, _ in rows])
+    metrics, _, _ = recognise(regions_table, mask=[answer for _, _, answer in rows])
+    right = [label == answer for _, label, answer in rows]
+    assert metrics["region/mask/micro"] == pytest.approx(np.mean(right))
+    assert metrics["region/mask/micro_hierarchical"] >= metrics["region/mask/micro"]
+    assert metrics["region/mask/top5"] == 1  # five labels in all
+
+
+@given(LABELS)
+def test_without_a_prompt_within_image_is_chance(rows):
+    rows = sorted(rows)
+    regions_table = table([image(str(i)) for i in range(6)], [(i, label) for i, label, _ in rows])
+    metrics, _, _ = recognise(regions_table)
+    labels = [{label for i, label, _ in rows if i == k} for k in range(6)]
+    chance = [1 / len(found) for found in labels if len(found) > 1]
+    found = metrics["region/none/within_image"]
+    assert math.isnan(found) if not chance else found == pytest.approx(np.mean(chance))
+
+
+def test_an_ancestor_is_wrong_when_strict_and_no_candidate_in_the_hierarchy():
+    regions_table = table([image()], [(0, "liver"), (0, "organ")])
+    between = unit(0.9 * TEXT[[IDS.index("organ")]] + 0.8 * TEXT[[IDS.index("liver")]])
+    metrics, _, _ = recognise(regions_table, mask=np.concatenate([between, between]))
+    assert metrics["region/mask/micro"] == 0.5
+    assert metrics["region/mask/micro_hierarchical"] == 1
+
+
+def test_macro_averages_labels_with_five_groups_and_lists_the_rest():
+    images = [image(str(i), group=f"p{i}") for i in range(6)]
+    rows = [(i, "liver") for i in range(5)] + [(5, "tumor")] * 40
+    metrics, details, _ = recognise(table(images, rows), mask=["liver"] * 4 + ["tumor"] * 41)
+    assert metrics["region/mask/macro"] == pytest.approx(0.8)  # tumor: 40 regions, but one patient
+    assert details["kinds"]["mask"]["labels"]["tumor"] == {
+        "accuracy": 1.0,
+        "regions": 40,
+        "groups": 1,
+        "averaged": False,
+    }
+
+
+def test_patients_of_different_data_sets_are_different_patients():
+    images = [image("a", group="1", dataset="x"), image("a", group="1", dataset="y")]
+    found = region_recognition.describe_regions(table(images, [(0, "liver"), (1, "liver")]), IDS)
+    assert found.group.tolist() == [0, 1]
+
+
+def test_a_collapsed_model_is_not_right_by_ties():
+    regions_table = table([image(str(i)) for i in range(10)], [(i, IDS[i % 5]) for i in range(10)])
+    metrics, _, _ = recognise(regions_table, mask=np.zeros((10, 8), np.float32))
+    assert metrics["region/mask/micro"] == pytest.approx(0.2)
+    assert metrics["region/mask/within_dataset"] == pytest.approx(0.2)
+
+
+def test_twins_compete_with_each_other_only():
+    rows = [(0, "kidney_left"), (0, "kidney_right"), (0, "liver")]
+    left = unit(0.9 * TEXT[[IDS.index("liver")]] + 0.5 * TEXT[[IDS.index("kidney_left")]])
+    metrics, _, _ = recognise(
+        table([image()], rows), twins=[("kidney_left", "kidney_right"), ("absent", "liver")], mask=np.repeat(left, 3, 0)
+    )
+    assert metrics["region/mask/twins"] == 0.5
+    assert metrics["region/mask/twins_bank"] == 0
+
+
+def test_strata_are_patches_of_the_canvas():
+    patch = 256 / 224**2
+    wide = image("b", size=(448, 224))  # half of its canvas is empty
+    found = region_recognition.describe_regions(
+        table(
+            [image(), wide],
+            [(0, "liver"), (0, "liver"), (0, "liver"), (1, "liver")],
+            patch * np.array([0.9, 1.1, 5, 1.1]),
+        ),
+        IDS,
+    )
+    assert found.stratum.tolist() == [0, 1, 2, 0]
+
+
+def test_breakdowns_cover_every_region_once():
+    images = [image(str(i), dataset=f"d{i % 2}", modality="ct" if i else "") for i in range(4)]
+    _, details, _ = recognise(
+        table(images, [(i, "liver") for i in range(4)]), mask=["liver", "liver", "tumor", "liver"]
+    )
+    parts = details["kinds"]["mask"]
+    assert {axis: sum(e["regions"] for e in parts[axis].values()) for axis in ("dataset", "modality", "area")} == {
+        "dataset": 4,
+        "modality": 4,
+        "area": 4,
+    }
+    assert parts["dataset"]["d0"]["micro"] == 0.5 and parts["modality"]["unknown"]["micro"] == 1
+
+
+def test_differences_between_kinds_are_paired():
+    images = [image(str(i)) for i in range(20)]
+    rows = [(i, IDS[(i + j) % 3]) for i in range(20) for j in range(2)]
+    _, details, _ = recognise(table(images, rows), replicates=100, mask=[label for _, label in rows])
+    gain = details["differences"]["mask - none"]
+    assert gain["within_image"]["estimate"] == pytest.approx(0.5) and gain["within_image"]["low"] > 0.4
+    assert details["kinds"]["mask"]["intervals"]["micro"] == {"estimate": 1.0, "low": 1.0, "high": 1.0}
+
+
+def test_no_regions_no_metrics():
+    assert recognise(table([image()], [])) == ({}, {"kinds": {}, "differences": {}}, {})
+
+
+def classify(images, image_embeddings, ids, text, rows=()):
+    found = encoded(table(images, list(rows)))
+    found.image[:] = image_embeddings
+    return zero_shot.evaluate(found, text, ids, replicates=50)
+
+
+def test_single_label_sets_are_a_choice_between_their_labels():
+    ids = ("benign", "malignant", "liver")
+    images = [image(str(i), labels=["benign"] if i < 6 else ["malignant"]) for i in range(8)]
+    answers = [0, 0, 0, 0, 0, 1, 1, 0]
+    metrics, details = classify(images, np.eye(3, 8)[answers], ids, np.eye(3, 8, dtype=np.float32))
+    assert metrics["image/set/accuracy"] == pytest.approx(6 / 8)
+    assert metrics["image/set/balanced_accuracy"] == pytest.approx((5 / 6 + 1 / 2) / 2)
+    assert 0 < metrics["image/auroc"] < 1
+    interval = details["image"]["set"]["intervals"]["accuracy"]
+    assert interval["low"] <= 6 / 8 <= interval["high"]
+    assert details["image"]["set"]["labels"] == ["benign", "malignant"]
+
+
+def test_multi_label_sets_are_ranked_per_label():
+    images = [image(str(i), labels=["benign", "liver"] if i < 6 else ["liver"] if i < 12 else []) for i in range(18)]
+    scores = np.zeros((18, 8))
+    scores[:6, 0] = 1  # benign is found, the liver is not
+    metrics, details = classify(images, scores, ("benign", "liver"), np.eye(2, 8, dtype=np.float32))
+    assert details["image"]["set"]["kind"] == "multi"
+    assert metrics["image/set/auroc"] == pytest.approx((1 + 0.5) / 2)
+    assert "image/set/accuracy" not in metrics
+
+
+def test_presence_asks_region_labels_of_the_whole_image():
+    images = [image(str(i)) for i in range(12)]
+    rows = [(i, "liver") for i in range(6)]
+    scores = np.zeros((12, 8))
+    scores[:6, IDS.index("liver")] = 1
+    metrics, _ = classify(images, scores, IDS, TEXT, rows)
+    assert metrics == dict.fromkeys(("presence/set/auroc", "presence/set/map", "presence/auroc", "presence/map"), 1.0)
+
+
+def test_labels_in_too_few_images_are_not_ranked():
+    images = [image(str(i)) for i in range(12)]
+    assert classify(images, np.ones((12, 8)), IDS, TEXT, [(0, "liver")])[0] == {}
+
+
+def test_cosines_between_regions_stay_within_their_image():
+    embedding = unit(np.array([[1, 0], [0, 1], [1, 0], [1, 1]], float))
+    found = context_retention.between_regions(embedding, np.array([0, 0, 1, 2]))
+    assert found.tolist() == [0.0]
+
+
+def test_cosines_of_crowded_images_are_bounded():
+    embedding = unit(np.random.default_rng(0).normal(size=(500, 4)))
+    found = context_retention.between_regions(embedding, np.zeros(500, int))
+    assert len(found) == context_retention.PAIR_REGIONS * (context_retention.PAIR_REGIONS - 1) / 2
+
+
+def test_retrieval_counts_any_region_of_the_label():
+    found = context_retention.retrieval(answering(["liver", "tumor", "liver"]), TEXT, np.array([2, 4, 2]))
+    assert found == {"text_r1": 1.0, "text_r5": 1.0, "text_map": 1.0}
+
+
+def test_context_measures_the_empty_prompt_and_the_agreement_of_prompts():
+    regions_table = table(
+        [image("a", ["benign"]), image("b", ["malignant"])], [(0, "liver"), (0, "tumor"), (1, "liver")]
+    )
+    found = encoded(regions_table, mask=["liver", "tumor", "liver"], box=["liver", "tumor", "tumor"])
+    found.empty[1] += 0.5
+    ids = (*IDS, "benign", "malignant")
+    metrics, details = context_retention.evaluate(found, np.eye(len(ids), 8, dtype=np.float32), ids)
+    assert metrics["context/empty_prompt_max_difference"] == pytest.approx(0.5)
+    assert metrics["context/mask_box/cosine_same_region"] == pytest.approx(2 / 3)
+    assert metrics["context/mask/cosine_between_regions_p50"] == 0
+    assert sum(details["histograms"]["mask"]["count"]) == 1
+
+
+def test_retention_is_relative_to_the_global_accuracy():
+    regions_table = table([image("a", ["liver"]), image("b", ["tumor"])], [(0, "liver"), (0, "liver"), (1, "liver")])
+    found = encoded(regions_table, mask=["liver", "tumor", "tumor"])
+    found.image[:] = answering(["liver", "tumor"])
+    kept = context_retention.retention(found, found.regions["mask"], TEXT, {label: i for i, label in enumerate(IDS)})
+    assert kept == {"image_accuracy": 0.75, "image_accuracy_global": 1.0, "image_accuracy_kept": 0.75}
+
+
+def test_predictions_survive_the_disk(tmp_path):
+    regions_table = table([image(str(i)) for i in range(6)], [(i, IDS[i % 2]) for i in range(6)])
+    metrics, _, kinds = recognise(regions_table, mask=[IDS[0]] * 6)
+    regions = region_recognition.describe_regions(regions_table, IDS)
+    predictions.save(tmp_path, regions_table, regions, kinds)
+    saved = predictions.load(tmp_path)
+    assert saved.regions.ids == IDS and list(saved.kinds) == ["mask", "none"]
+    for kind, answer in kinds.items():
+        np.testing.assert_array_equal(answer.top, saved.kinds[kind].top)
+        for name, values in answer.values.items():
+            np.testing.assert_array_equal(values, saved.kinds[kind].values[name])
+    np.testing.assert_array_equal(saved.regions.averaged, regions.averaged)
