@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 
-from absl import app
+from absl import app, logging
 
 
 class InputError(ValueError):
@@ -17,6 +17,7 @@ def run_cli(main: Callable[[Sequence[str]], object]) -> None:
     """Runs an absl `main`; an `InputError` becomes one line on stderr and exit code 2."""
 
     def guarded(argv: Sequence[str]) -> int:
+        logging.set_verbosity(logging.WARNING)  # the libraries' progress notes are not the user's
         try:
             main(argv)
         except InputError as error:

@@ -44,21 +44,23 @@ def make_optimizer(config: Any, steps: int, params: Any) -> optax.GradientTransf
         return config.module_rates[max(matching, key=len)] if matching else 1.0
 
     rates = jax.tree.map(rate, paths)
-    trained = optax.chain(
-        optax.scale_by_adam(config.beta1, config.beta2),
-        optax.add_decayed_weights(
-            config.weight_decay, jax.tree.map(lambda path: path.rsplit("/", 1)[-1] in DECAYED, paths)
-        ),
-        optax.scale_by_learning_rate(schedule(config, steps)),
-        optax.stateless(lambda updates, _: jax.tree.map(lambda update, factor: update * factor, updates, rates)),
-    )
     frozen = jax.tree.map(lambda path: any(_under(path, prefix) for prefix in config.frozen), paths)
+    adamw = optax.chain(
+        optax.scale_by_adam(config.beta1, config.beta2),
+        optax.add_decayed_weights(config.weight_decay, _decayed),
+        optax.scale_by_learning_rate(schedule(config, steps)),
+    )
     chain = optax.chain(
         optax.masked(optax.set_to_zero(), frozen),  # so that the norm is that of what is trained
         optax.clip_by_global_norm(config.clip_norm),
-        optax.masked(trained, jax.tree.map(lambda f: not f, frozen)),
+        optax.masked(adamw, jax.tree.map(lambda stays: not stays, frozen)),
+        optax.stateless(lambda updates, _: jax.tree.map(lambda update, factor: update * factor, updates, rates)),
     )
     return optax.apply_if_finite(chain, max_consecutive_errors=2**31 - 1)
+
+
+def _decayed(params: Any) -> Any:
+    return jax.tree.map(lambda path: path.rsplit("/", 1)[-1] in DECAYED, parameter_paths(params))
 
 
 def parameter_paths(params: Any) -> Any:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
@@ -81,11 +82,25 @@ def _compiled(config: ml_collections.FrozenConfigDict):
     def read(params, pixels, rectangle, prompts):
         variables = {"params": params}
         features = apply(variables, Images(pixels, rectangle), method="encode_image")
-        empty = apply(variables, features, RegionPrompts.none(len(pixels)), method="encode_regions")[:, 0]
-        answers = {kind: apply(variables, features, asked, method="encode_regions") for kind, asked in prompts.items()}
-        return features.embedding, empty, answers
+        kinds = list(prompts)
+        first = prompts[kinds[0]] if kinds else RegionPrompts.none(len(pixels))
+        # All kinds and one empty prompt are regions of one question: regions do not see each other.
+        together = jax.tree.map(lambda *parts: jnp.concatenate(parts, 1), *prompts.values(), _emptied(first))
+        answers = apply(variables, features, together, method="encode_regions")
+        each = first.valid.shape[1]
+        by_kind = {kind: answers[:, i * each : (i + 1) * each] for i, kind in enumerate(kinds)}
+        return features.embedding, answers[:, -1], by_kind
 
     return read, encode_image, encode_text
+
+
+def _emptied(prompts: RegionPrompts) -> RegionPrompts:
+    """The first region of each image without its prompt: its flags are taken away, its values stay."""
+    first = jax.tree.map(lambda x: jnp.asarray(x)[:, :1], prompts)
+    unset = jnp.zeros_like(first.valid)
+    return first.replace(
+        point_labels=jnp.full_like(first.point_labels, -1), box_valid=unset, mask_valid=unset, valid=~unset
+    )
 
 
 def _functions(model):
