@@ -57,9 +57,9 @@ def _draw_prompts(canvas: ImageDraw.ImageDraw, shape: Shape, colour: tuple[int, 
     for points, fill in ((shape.points, colour), (shape.negative_points, OUTSIDE)):
         for x, y in points:
             x, y = x * scale, y * scale
-            canvas.ellipse((x - 5, y - 5, x + 5, y + 5), fill=fill, outline=(255, 255, 255), width=2)
+            canvas.ellipse((x - 7, y - 7, x + 7, y + 7), fill=fill, outline=(255, 255, 255), width=2)
             if fill is OUTSIDE:
-                canvas.line((x - 3, y, x + 3, y), fill=(255, 255, 255), width=2)
+                canvas.line((x - 4, y, x + 4, y), fill=(255, 255, 255), width=2)
 
 
 def _draw_caption(
