@@ -26,6 +26,10 @@ def get_config():
     config.optim.learning_rate = 1.5e-3
     config.optim.weight_decay = 0.02
 
+    # What only context tells apart: sides by heart and liver, lesions by their host.
+    lesions = ("kidney_lesion", "liver_lesion", "lung_lesion")
+    config.eval.twins = (("kidney_left", "kidney_right"), ("lung_left", "lung_right"), lesions)
+
     config.train.steps = 500
     config.train.log_every = 25
     config.train.checkpoint_every = 250
