@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from absl import flags, logging
@@ -59,15 +59,16 @@ def run_evaluation(
     ids = [*bank, *others]
     text = encode_labels(model, params, tokenizer, ontology, ids, config.input.label_context)
 
+    twins = config.eval.get("twins", ())
     metrics, details, answers = region_recognition.evaluate(
-        encoded, ontology, text[: len(bank)], bank, config.eval.get("twins", ()), replicates, config.seed
+        encoded, ontology, text[: len(bank)], bank, twins, replicates, config.seed, seen_labels(trained)
     )
     image_metrics, image_details = zero_shot.evaluate(encoded, text, ids, replicates, config.seed)
     context_metrics, context_details = context_retention.evaluate(encoded, text, ids)
     metrics |= image_metrics | context_metrics
     if folder:
         details |= image_details | context_details
-        content = results.collect(corpus, split, config, table, metrics, details, trained)
+        content = results.collect(corpus, split, config, table, metrics, details, seen_labels(trained))
         results.write(folder, content)
         if answers:
             predictions.save(folder, table, region_recognition.describe_regions(table, bank), answers)
@@ -87,6 +88,12 @@ def read_trained(run_dir: str | os.PathLike[str] | None) -> dict[str, Any]:
         return dict(json.loads(path.read_text()))
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"{path}: not readable ({error}): restore the file of the run") from error
+
+
+def seen_labels(trained: Mapping[str, Any]) -> frozenset[str] | None:
+    """The labels that had a region in training, None where labels.json does not say."""
+    counts = trained.get("train_regions")
+    return None if counts is None else frozenset(label for label, count in counts.items() if count)
 
 
 def open_data(path: str | os.PathLike[str], split: str, cache: str | os.PathLike[str]) -> Corpus:
@@ -160,6 +167,9 @@ def main(argv: Sequence[str]) -> None:
         model, params, processor, corpus, FLAGS.split, config, FLAGS.kinds, ontology, output, run_dir=run_dir
     )
     print(results.screen_table(metrics))
+    seen = seen_labels(read_trained(run_dir))
+    if seen is not None and (new := [label for label in corpus.labels if label not in seen]):
+        print(f"\n{len(new)} of {len(corpus.labels)} labels were not seen in training: {', '.join(new)}")
     print(f"\n{results.NOTICE}\nreport: {output / 'report.html'}")
 
 

@@ -6,7 +6,7 @@ import json
 import math
 import pathlib
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from medp_clip_jax import __version__
@@ -24,9 +24,12 @@ def collect(
     table,
     metrics: Mapping[str, float],
     details: Mapping[str, Any],
-    trained: Mapping[str, Any],
+    seen: Collection[str] | None,
 ) -> dict[str, Any]:
-    """Everything about one evaluation as plain values: what was measured, on what, by which code, and the numbers."""
+    """Everything about one evaluation as plain values: what was measured, on what, by which code, and the numbers.
+
+    `seen` are the labels that had a region in training, None where unknown.
+    """
     groups = {(example.dataset, example.group) for example in table.images}
     data = {
         "name": corpus.directory.name,
@@ -39,9 +42,11 @@ def collect(
     }
     found = sorted(set(table.label))
     labels: dict[str, Any] = {"evaluated": found}
-    if "train_regions" in trained:
-        seen = {label for label, count in trained["train_regions"].items() if count}
-        labels |= {"seen": sorted(seen & set(found)), "unseen": sorted(set(found) - seen)}
+    if seen is not None:
+        labels |= {
+            "seen": [label for label in found if label in seen],
+            "unseen": [label for label in found if label not in seen],
+        }
     return {
         "notice": NOTICE,
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -196,6 +196,11 @@ def test_a_damaged_labels_file_is_named(tmp_path):
     assert evaluate.read_trained(None) == {}
 
 
+def test_labels_without_a_region_in_training_are_not_seen():
+    assert evaluate.seen_labels({"train_regions": {"liver": 3, "spleen": 0}}) == {"liver"}
+    assert evaluate.seen_labels({"labels": ["liver"]}) is None
+
+
 def test_an_absent_split_is_named(small):
     corpus, model, params, config = small
     with pytest.raises(InputError, match="no images in split 'train'"):

@@ -111,6 +111,13 @@ def test_breakdowns_cover_every_region_once():
     assert parts["dataset"]["d0"]["micro"] == 0.5 and parts["modality"]["unknown"]["micro"] == 1
 
 
+def test_labels_of_the_training_are_told_from_others():
+    found = encoded(table([image()], [(0, "liver"), (0, "tumor")]), mask=["liver", "liver"])
+    _, details, _ = region_recognition.evaluate(found, ONTOLOGY, TEXT, IDS, replicates=0, seen={"liver"})
+    parts = details["kinds"]["mask"]["training"]
+    assert {name: entry["micro"] for name, entry in parts.items()} == {"label seen in training": 1, "label not seen": 0}
+
+
 def test_differences_between_kinds_are_paired():
     images = [image(str(i)) for i in range(20)]
     rows = [(i, IDS[(i + j) % 3]) for i in range(20) for j in range(2)]

@@ -6,7 +6,7 @@ an image weighs the same, so that one embedding for the whole image scores exact
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -166,9 +166,17 @@ def select(regions: Regions, mask: np.ndarray) -> Regions:
     return dataclasses.replace(regions, **{name: getattr(regions, name)[mask] for name in fields})
 
 
-def breakdown(predictions: Predictions, regions: Regions) -> dict[str, dict[str, dict[str, float]]]:
-    """`{"dataset" | "modality" | "area": {value: {metric: number, "regions": count}}}` for one prompt kind."""
+def breakdown(
+    predictions: Predictions, regions: Regions, seen: Collection[str] | None = None
+) -> dict[str, dict[str, dict[str, float]]]:
+    """`{"dataset" | "modality" | "area": {value: {metric: number, "regions": count}}}` for one prompt kind.
+
+    With the labels `seen` in training there is one more, "training", that tells them from the others.
+    """
     keys = {"dataset": regions.dataset, "modality": regions.modality, "area": np.array(STRATA, object)[regions.stratum]}
+    if seen is not None:
+        known = np.array([label in seen for label in regions.ids])
+        keys["training"] = np.where(known[regions.target], "label seen in training", "label not seen").astype(object)
     result: dict[str, dict[str, dict[str, float]]] = {}
     for axis, key in keys.items():
         names = [name for name in STRATA if name in key] if axis == "area" else sorted(set(key))
@@ -209,10 +217,12 @@ def evaluate(
     twins: Sequence[Sequence[str]] = (),
     replicates: int = 1000,
     seed: int = 0,
+    seen: Collection[str] | None = None,
 ) -> tuple[dict[str, float], dict, dict[str, Predictions]]:
     """Every number of this page for the regions of `encoded`.
 
-    `text` is float [C, D], one row per label of `ids`; `twins` are groups of labels that only context tells apart.
+    `text` is float [C, D], one row per label of `ids`; `twins` are groups of labels that only context tells apart,
+    `seen` the labels of the training where known.
     Returns flat metrics (`region/mask/macro`), the details for the report (breakdowns, labels, intervals, paired
     differences between kinds), and the predictions per kind. Empty for a table without regions.
     """
@@ -235,7 +245,7 @@ def evaluate(
                 if replicates and name in sums[kind]
             },
             "labels": label_accuracy(predictions[kind], regions),
-            **breakdown(predictions[kind], regions),
+            **breakdown(predictions[kind], regions, seen),
         }
     if replicates:
         details["differences"] = kind_differences(sums, replicates, seed)

@@ -181,7 +181,7 @@ def confusion(predictions: Predictions, regions: Regions, ontology: Ontology, ki
         for row, answer in pairs
         if wrong[row, answer]
     ]
-    frequent = tables.table(["most frequent mistakes", "regions", "% of label"], mistakes) if mistakes else ""
+    frequent = tables.table(["most frequent mistakes", "regions", "%"], mistakes) if mistakes else ""
     return (
         f"<p>The most frequent labels, true label down the side, answer by {kind} across; percent of the row.</p>"
         f'<div class="card beside"><div class="scroll">{chart}</div><div>{frequent}</div></div>'
@@ -196,10 +196,13 @@ def breakdowns(content: Mapping[str, Any]) -> str:
         ("Data set, within image, %", "dataset", "within_image"),
         ("Modality, top-1 of all regions, %", "modality", "micro"),
         ("Size on a 224 px canvas with 16 px patches, %", "area", "micro"),
+        ("Labels of the training and others, top-1 of all regions, %", "training", "micro"),
     ]
+    first = next(iter(details["kinds"].values()))
     made = "".join(
         f'<div class="card"><h3>{title}</h3>{tables.breakdown(details, axis, metric, "")}</div>'
         for title, axis, metric in cards
+        if axis in first
     )
     return f'<div class="grid two" style="margin-top:10px">{made}</div>'
 

@@ -18,11 +18,15 @@ SMALL = 0.22  # regions shorter than this share of the image get a magnified vie
 
 
 def choose(predictions: Predictions, regions: Regions, number: int, seed: int) -> list[int]:
-    """About half right and half wrong answers, int rows: different images, data sets in turn, the same for one seed."""
+    """About half right and half wrong answers, int rows: of different images and, where possible, labels.
+
+    Data sets take turns; the same seed chooses the same.
+    """
     order = np.random.default_rng(seed).permutation(len(regions.target))
     right = predictions.values["micro"] > 0
     chosen: list[int] = []
     images: set[int] = set()
+    labels: set[int] = set()
     for wanted, most in ((True, (number + 1) // 2), (False, number // 2)):
         queues: dict[str, list[int]] = {}
         for row in order[right[order] == wanted]:
@@ -30,12 +34,13 @@ def choose(predictions: Predictions, regions: Regions, number: int, seed: int) -
         left = most
         while left and queues:
             for name in list(queues):
-                row = next((r for r in queues[name] if regions.image[r] not in images), None)
-                if row is None:
+                free = [row for row in queues[name] if regions.image[row] not in images]
+                if not free:
                     del queues[name]
                 elif left:
-                    queues[name].remove(row)
+                    row = next((row for row in free if regions.target[row] not in labels), free[0])
                     images.add(int(regions.image[row]))
+                    labels.add(int(regions.target[row]))
                     chosen.append(row)
                     left -= 1
     return chosen
