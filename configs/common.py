@@ -2,7 +2,7 @@
 
 import ml_collections
 
-# (patch, width, depth, heads) of the image tower and (width, depth, heads) of the text tower, as in the ViT and CLIP papers.
+# (patch, width, depth, heads) of the image tower, (width, depth, heads) of the text tower: the ViT and CLIP papers.
 VARIANTS = {
     "Ti/16": ((16, 192, 12, 3), (192, 12, 3), 192),
     "S/16": ((16, 384, 12, 6), (384, 12, 6), 384),

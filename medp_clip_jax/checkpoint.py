@@ -1,6 +1,7 @@
 """Checkpoints of a run: saved asynchronously by Orbax, restored exactly, and read for their parameters alone."""
 
-import shutil
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,16 @@ def make_checkpointer(workdir: str | Path, keep: int, best_metric: str) -> ocp.t
     )
 
 
-def save(checkpointer: ocp.training.Checkpointer, state: TrainState, metrics: dict[str, float] | None = None) -> None:
-    """Starts writing the state under its step number; a failure of an earlier write is raised here."""
+def save(
+    checkpointer: ocp.training.Checkpointer, state: TrainState, metrics: Mapping[str, float], best_metric: str
+) -> None:
+    """Starts writing the state under its step number; a failure of an earlier write is raised here.
+
+    A checkpoint competes for the best only with a finite `best_metric`: a small split can leave it undefined.
+    """
     step = int(state.step)
+    score = metrics.get(best_metric, math.nan)
+    scores = {best_metric: score} if math.isfinite(score) else None
     rest = {"step": state.step, "opt_state": state.opt_state}
     checkpointer.save_checkpointables_async(
         step, {"params": state.params, "rest": rest}, metrics=metrics, overwrite=True
@@ -59,9 +67,7 @@ def load_params(workdir: str | Path, template: Any, step: int | None = None) -> 
     """
     root = Path(workdir).absolute() / "checkpoints"
     if not root.is_dir():
-        raise InputError(
-            f"{workdir}: no checkpoints/ folder; expected the directory that a training run wrote (its --config.workdir)"
-        )
+        raise InputError(f"{workdir}: no checkpoints/ folder; expected the workdir of a training run")
     with ocp.training.Checkpointer(root) as checkpointer:
         steps = [found.step for found in checkpointer.checkpoints]
         step = max(steps, default=None) if step is None else step
@@ -72,20 +78,16 @@ def load_params(workdir: str | Path, template: Any, step: int | None = None) -> 
 
 
 def check_shapes(checkpointer: ocp.training.Checkpointer, step: int, template: Any) -> None:
-    """Raises InputError naming the first parameter whose presence or shape in a checkpoint differs from the template's."""
+    """Raises InputError naming the first parameter that a checkpoint lacks or has in another shape."""
     saved = checkpointer.checkpointables_metadata(step).metadata["params"]
     shape = {path: tuple(leaf.shape) for path, leaf in _leaves(saved).items()}
     for path, leaf in _leaves(template).items():
         if shape.get(path) != tuple(leaf.shape):
             raise InputError(
-                f"{checkpointer.directory}/{step}: a checkpoint of another architecture: {path} is {shape.get(path, 'absent')} there and "
-                f"{tuple(leaf.shape)} in this configuration; use the config the run was trained with, or another workdir"
+                f"{checkpointer.directory}/{step}: a checkpoint of another architecture: {path} is "
+                f"{shape.get(path, 'absent')} there and {tuple(leaf.shape)} in this configuration; use the config "
+                "the run was trained with, or another workdir"
             )
-
-
-def discard(workdir: str | Path) -> None:
-    """Removes a run's checkpoints."""
-    shutil.rmtree(Path(workdir) / "checkpoints", ignore_errors=True)
 
 
 def _leaves(tree: Any) -> dict[str, Any]:

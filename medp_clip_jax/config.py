@@ -43,7 +43,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
     """Compares a configuration with the defaults of `configs/common.py`.
 
     Raises:
-      InputError: a key that does not exist (naming the nearest that does), a value of another type, or one out of range.
+      InputError: an unknown key (naming the nearest known one), a value of another type, or one out of range.
     """
     _compare(config, common.get_config(), "")
     for path, allowed in CHOICES.items():

@@ -1,7 +1,7 @@
 """The contrastive losses, as pure functions of global arrays.
 
-Embeddings are L2-normalised, `scale` is the learned factor of the cosine, and a loss over nothing is 0. `images` below is the global batch,
-`regions` all regions of it in a row, `labels` the label bank.
+Embeddings are L2-normalised, `scale` is the learned factor of the cosine, and a loss over nothing is 0. `images`
+below is the global batch, `regions` all regions of it in a row, `labels` the label bank.
 """
 
 import jax
@@ -16,9 +16,10 @@ def region_to_text(
 ) -> tuple[Array, Array]:
     """Softmax of each region over the whole label bank: (mean loss, top-1 accuracy in [0, 1] without the prior).
 
-    `regions` [regions, dim], `labels` [labels, dim], `target` [regions] is a row of the bank or -1 for padding. The logits are
-    `scale * cosine + tau * log_prior` (logit adjustment, Menon et al. 2021, arXiv 2007.07314) with `log_prior` [labels] that of the sampled
-    regions; `excluded` [labels, labels] takes ancestors and descendants of the target (row) out of the denominator.
+    `regions` [regions, dim], `labels` [labels, dim], `target` [regions] is a row of the bank or -1 for padding. The
+    logits are `scale * cosine + tau * log_prior` (logit adjustment, Menon et al. 2021, arXiv 2007.07314) with
+    `log_prior` [labels] that of the sampled regions; `excluded` [labels, labels] takes ancestors and descendants of
+    the target (row) out of the denominator.
     """
     valid = target >= 0
     row = jnp.maximum(target, 0)
@@ -32,8 +33,8 @@ def region_to_text(
 def text_to_region(regions: Array, labels: Array, target: Array, scale: Array, excluded: Array) -> Array:
     """Multi-positive log-softmax of each label present over all valid regions: mean over positives, then over labels.
 
-    Shapes as in `region_to_text`. Regions of a label's ancestors and descendants are neither positive nor negative. The mean over labels,
-    not regions, balances the classes.
+    Shapes as in `region_to_text`. Regions of a label's ancestors and descendants are neither positive nor negative.
+    The mean over labels, not regions, balances the classes.
     """
     bank = jnp.arange(len(labels))
     positive = bank[:, None] == target[None]  # [labels, regions]

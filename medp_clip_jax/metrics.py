@@ -9,7 +9,7 @@ import tqdm
 
 
 class MetricWriter:
-    """Writes one line of `metrics.jsonl` per report; lines at or after `start` of an earlier, interrupted run are dropped."""
+    """Writes one line of `metrics.jsonl` per report; an interrupted run's lines from `start` on are dropped."""
 
     def __init__(self, workdir: Path, start: int, steps: int):
         path = workdir / "metrics.jsonl"

@@ -25,7 +25,7 @@ def schedule(config: Any, steps: int) -> optax.Schedule:
 
 
 def make_optimizer(config: Any, steps: int, params: Any) -> optax.GradientTransformation:
-    """The optimiser of `config.optim` for these parameters; a step with a non-finite gradient leaves everything but its counters.
+    """The optimiser of `config.optim` for these parameters; a non-finite gradient changes only its counters.
 
     Raises:
       InputError: `module_rates` or `frozen` name a path that no parameter has.

@@ -18,7 +18,8 @@ Array = jax.Array | np.ndarray
 class RegionPrompts:
     """Prompts of `regions` regions per image; any combination of kinds may be present in one region.
 
-    Coordinates are (x, y) in [0, 1] of the original image rectangle, boxes are (x0, y0, x1, y1). Scribbles and polygons are masks.
+    Coordinates are (x, y) in [0, 1] of the original image rectangle, boxes are (x0, y0, x1, y1). Scribbles and
+    polygons are masks.
     """
 
     points: Array  # [batch, regions, points, 2]
@@ -69,7 +70,9 @@ class RegionPrompts:
 
     @classmethod
     def from_points(cls, points: ArrayLike, labels: ArrayLike, image_size: ArrayLike) -> "RegionPrompts":
-        """Click prompts from pixels (x, y) [batch, regions, points, 2] and labels [batch, regions, points] (1 in, 0 out, -1 padding).
+        """Click prompts from pixels (x, y), [batch, regions, points, 2].
+
+        `labels` [batch, regions, points] are 1 inside, 0 outside, -1 padding; `image_size` is as in `from_boxes`.
 
         Raises:
           InputError: a click lies outside its image, or a label is not 1, 0 or -1.
@@ -86,15 +89,15 @@ class RegionPrompts:
             b, k, p = np.argwhere(outside)[0]
             x, y = points[b, k, p]
             raise InputError(
-                f"point {p} of region {k} of image {b}, ({x:g}, {y:g}): outside the {size[b, 0]:g} x {size[b, 1]:g} image; "
-                "give (x, y) in pixels of the original image"
+                f"point {p} of region {k} of image {b}, ({x:g}, {y:g}): outside the "
+                f"{size[b, 0]:g} x {size[b, 1]:g} image; give (x, y) in pixels of the original image"
             )
         scaled = np.where(labels[..., None] >= 0, points / size[:, None, None], 0)
         return dataclasses.replace(cls.none(*points.shape[:2]), points=scaled.astype(np.float32), point_labels=labels)
 
     @classmethod
     def from_masks(cls, masks: ArrayLike) -> "RegionPrompts":
-        """Mask prompts [batch, regions, h, w] over the whole image: bool, uint8 in [0, 255] or coverage in [0, 1], any resolution.
+        """Mask prompts [batch, regions, h, w] over the whole image, any resolution: bool, uint8 or coverage in [0, 1].
 
         Raises:
           InputError: wrong rank, values outside the range, or an empty mask.
@@ -116,7 +119,7 @@ class RegionPrompts:
 
     @staticmethod
     def combine(a: "RegionPrompts", b: "RegionPrompts") -> "RegionPrompts":
-        """Both prompts on the same regions, [batch, regions]; points are concatenated, where both have a box or mask `b`'s wins."""
+        """Both prompts on the same regions, [batch, regions]: all points; where both have a box or mask, `b`'s wins."""
         if a.valid.shape != b.valid.shape:
             raise InputError(f"combine: expected the same [batch, regions], got {a.valid.shape} and {b.valid.shape}")
         if a.masks.shape != b.masks.shape and np.any(a.mask_valid) and np.any(b.mask_valid):
@@ -170,7 +173,7 @@ def unit_masks(prompts: RegionPrompts) -> Array:
 
 
 def mask_boxes(prompts: RegionPrompts) -> Array:
-    """Bounding boxes (x0, y0, x1, y1) of the masks in [0, 1], [batch, regions, 4]; (0, 0, 1, 1) where a mask is empty."""
+    """Bounding boxes (x0, y0, x1, y1) in [0, 1] of the masks, [batch, regions, 4]; (0, 0, 1, 1) of an empty one."""
     present = jnp.asarray(prompts.masks) > 0
 
     def extent(profile: Array) -> tuple[Array, Array]:
@@ -185,9 +188,10 @@ def mask_boxes(prompts: RegionPrompts) -> Array:
 def coverage(prompts: RegionPrompts, window: Array, cells: int, sigma: Array) -> Array:
     """Share of each grid cell that its region covers, [batch, regions, cells, cells] in [0, 1], before any scaling.
 
-    The grid divides `window`, [batch, regions or 1, 4] in the prompts' coordinates, into cells x cells. A mask counts by its exact area
-    fraction per cell, else a box by its exact overlap, else everything by 1; inside clicks add by maximum a Gaussian of width `sigma`
-    cells (alone, they replace the 1), outside clicks multiply by one minus theirs.
+    The grid divides `window`, [batch, regions or 1, 4] in the prompts' coordinates, into cells x cells. A mask counts
+    by its exact area fraction per cell, else a box by its exact overlap, else everything by 1; inside clicks add by
+    maximum a Gaussian of width `sigma` cells (alone, they replace the 1), outside clicks multiply by one minus
+    theirs.
     """
     x = _edges(window[..., 0], window[..., 2], cells)  # [batch, regions or 1, cells + 1]
     y = _edges(window[..., 1], window[..., 3], cells)
@@ -226,7 +230,7 @@ def _interval_share(edges: Array, low: Array, high: Array) -> Array:
 
 
 def _mask_shares(edges: Array, size: int) -> Array:
-    """Share of each cell that lies in each of `size` mask pixels over [0, 1]: [..., cells + 1] -> [..., cells, size]."""
+    """Share of each cell in each of `size` mask pixels over [0, 1]: [..., cells + 1] -> [..., cells, size]."""
     pixels = jnp.linspace(0, 1, size + 1)
     left, right = edges[..., :-1, None], edges[..., 1:, None]
     return jnp.maximum(jnp.minimum(right, pixels[1:]) - jnp.maximum(left, pixels[:-1]), 0) / (right - left)

@@ -11,7 +11,7 @@ from medp_clip_jax.tokenizer import Tokenizer
 
 
 def save_run_files(workdir: Path, config: Any, tokenizer: Tokenizer, corpus: Corpus, labels: LabelBank) -> None:
-    """Writes `config.json`, `tokenizer.json`, `ontology.json` and `labels.json` (the bank and what was seen of it in training)."""
+    """Writes `config.json`, `tokenizer.json`, `ontology.json` and `labels.json` (the bank, how often each was seen)."""
     save_config(config, workdir / "config.json")
     tokenizer.save(workdir / "tokenizer.json")
     corpus.ontology.save(workdir / "ontology.json")

@@ -20,7 +20,7 @@ def make_mesh(config: Any) -> Mesh:
     data = config.data if config.data > 0 else devices // fsdp
     if data * fsdp != devices:
         raise InputError(
-            f"config.mesh: data {config.data} x fsdp {config.fsdp} does not make {devices} devices; use -1 for one of them"
+            f"config.mesh: data {config.data} x fsdp {config.fsdp} does not make {devices} devices; set one to -1"
         )
     return jax.make_mesh((data, fsdp), ("data", "fsdp"), axis_types=(AxisType.Auto, AxisType.Auto))
 

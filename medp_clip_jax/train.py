@@ -10,11 +10,11 @@ from typing import Any
 import grain
 import jax
 import numpy as np
-from absl import flags, logging
+from absl import logging
 from ml_collections import config_flags
 
-from medp_clip_jax import checkpoint, evaluate, sharding
-from medp_clip_jax.config import load_config, save_config, validate
+from medp_clip_jax import checkpoint, evaluate, results, sharding
+from medp_clip_jax.config import load_config, validate
 from medp_clip_jax.corpus import Corpus, ensure_corpus
 from medp_clip_jax.errors import InputError, run_cli
 from medp_clip_jax.input import label_prior, train_dataset
@@ -42,7 +42,7 @@ def main(argv: list[str]) -> None:
 
 
 def train(config: Any) -> dict[str, float]:
-    """Runs a whole training: corpus, model, loop, evaluation. Continues where an earlier run in the same workdir stopped."""
+    """Runs a whole training: corpus, model, loop, evaluation; continues an earlier run in the same workdir."""
     validate(config)
     config.lock()
     workdir = make_workdir(config)
@@ -75,7 +75,7 @@ def train(config: Any) -> dict[str, float]:
             metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
             writer.report(step, {**metrics, "learning_rate": float(rate(step - 1))})
             check_finite(metrics, step, config)
-        figures = None
+        figures: dict[str, float] = {}
         if config.train.eval_every and step % config.train.eval_every == 0 and step < config.train.steps:
             figures = evaluate.run_evaluation(
                 model,
@@ -89,7 +89,7 @@ def train(config: Any) -> dict[str, float]:
             )
             writer.write(step, figures)
         if figures or step % config.train.checkpoint_every == 0 or step == config.train.steps:
-            checkpoint.save(checkpointer, state, figures)
+            checkpoint.save(checkpointer, state, figures, config.train.best_metric)
     checkpointer.close()  # waits for the last write
     writer.close()
 
@@ -97,6 +97,7 @@ def train(config: Any) -> dict[str, float]:
     figures = evaluate.run_evaluation(
         model, state.params, tokenizer, corpus, config.eval.split, config, config.eval.kinds, corpus.ontology, workdir
     )
+    print(f"{results.screen_table(figures)}\n\n{results.NOTICE}\nreport: {workdir / 'report.html'}")
     return figures
 
 

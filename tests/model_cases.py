@@ -29,9 +29,8 @@ def small_model(dtype: str = "float32", fusion: str = "tokens", trained: bool = 
     """(model, params); `trained` moves every parameter away from its initial value, as training steps do."""
     model = MedPCLIP(small_config(dtype, fusion))
     rng = np.random.default_rng(0)
-    params = model.init(jax.random.key(0), random_images(rng, 1), random_prompts(rng, 1, 1), np.ones((1, 8), np.int32))[
-        "params"
-    ]
+    inputs = random_images(rng, 1), random_prompts(rng, 1, 1), np.ones((1, 8), np.int32)
+    params = jax.jit(model.init)(jax.random.key(0), *inputs)["params"]
     if trained:
         keys = iter(jax.random.split(jax.random.key(1), len(jax.tree.leaves(params))))
         params = jax.tree.map(lambda x: x + 0.05 * jax.random.normal(next(keys), x.shape, x.dtype), params)

@@ -1,4 +1,4 @@
-"""The invariants of the region stream, over random prompts, region counts, padding and image sizes; before and after training."""
+"""The invariants of the region stream, over random prompts, regions, padding and sizes, before and after training."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from medp_clip_jax import losses
 from medp_clip_jax.models.clip import MedPCLIP
 from medp_clip_jax.models.vit import Images
-from medp_clip_jax.prompts import RegionPrompts, has_prompt
+from medp_clip_jax.prompts import RegionPrompts
 from tests import model_cases as cases
 
 DTYPES = ("float32", "bfloat16")
@@ -114,7 +114,7 @@ def test_extra_point_slots_and_point_order_change_nothing(seed, count):
 @settings(max_examples=8, deadline=None)
 @given(seeds, regions)
 def test_fresh_prompt_parameters_only_look_through_the_bias(dtype, seed, count):
-    """An imported CLIP: with s = 0 every region embedding is the global one; with s = 1 it is [CLS] through the coverage."""
+    """An imported CLIP: with s = 0 every region embedding is the global one; with s = 1, [CLS] through the coverage."""
     _, params = cases.small_model(dtype)
     one_pass, encode_image, encode_regions = cases.compiled(dtype)
     images, prompts = draw(seed, 64, count)
@@ -134,7 +134,7 @@ def loss_of_regions(model: MedPCLIP, params, images, prompts, target, labels):
 
 
 def test_prompt_parameters_start_to_learn_at_once():
-    """At step 0 the zero-initialised last layer and the bias scale have gradients; after one update all prompt parameters do."""
+    """At step 0 the zero-initialised layer and bias scale have gradients; after one update all prompt parameters."""
     model, params = cases.small_model()
     rng = np.random.default_rng(3)
     images, prompts = draw(3, 64, 6, batch=4)

@@ -97,7 +97,7 @@ def test_a_batch_without_regions_has_no_region_loss_and_no_gradient():
 
 
 def test_prior_correction_favours_rare_labels_at_test_time():
-    """With tau > 0 a head label must win by more: the same cosine gives a rare label's region less loss without the prior."""
+    """With tau > 0 a head label must win by more: without the prior a rare label's region has less loss."""
     u = np.eye(2, dtype=np.float32)
     z = np.array([[0.6, 0.8]], np.float32)  # a region of the rare label 1, rightly nearer to it
     prior = np.log(np.array([0.99, 0.01], np.float32))

@@ -27,7 +27,7 @@ class MedPCLIP(nn.Module):
         self.logit_bias = self.param("logit_bias", nn.initializers.constant(-10.0), ())  # of the sigmoid loss
 
     def __call__(self, images: Images | Array, prompts: RegionPrompts, tokens: Array) -> tuple[Array, Array, Array]:
-        """One pass for training: embeddings of images [batch, dim], regions [batch, regions, dim] and texts [texts, dim]."""
+        """One training pass: embeddings of images [batch, dim], regions [batch, regions, dim], texts [texts, dim]."""
         features, regions = self.fusion(self.visual.prepare(images), prompts)
         return features.embedding, regions, self.text(tokens)
 

@@ -15,10 +15,10 @@ EPS = 0.02  # floor of the coverage under the logarithm
 
 
 def windows(prompts: RegionPrompts, rectangle: Array, margin: float, click_window: float) -> Array:
-    """What to look at closely, [batch, regions, 4] in image coordinates: the box or mask plus `margin`, else around the clicks.
+    """What to look at closely, [batch, regions, 4] in image coordinates: box or mask plus `margin`, else around clicks.
 
-    Around clicks the window has the side `click_window` of the longer image side, more where inside clicks lie further apart; a region
-    without any of these gets the whole canvas.
+    Around clicks the window has the side `click_window` of the longer image side, more where inside clicks lie
+    further apart; a region without any of these gets the whole canvas.
     """
     extent = jnp.stack(
         [rectangle[:, 2] - rectangle[:, 0], rectangle[:, 3] - rectangle[:, 1]], -1
@@ -46,7 +46,7 @@ def canvas_window(rectangle: Array) -> Array:
 
 
 def resample(pixels: Array, rectangle: Array, window: Array, side: int) -> Array:
-    """Windows of the canvas at side x side pixels, [batch, regions, side, side, 3]; linear, antialiased, 0 (the mean) outside.
+    """Windows of the canvas, [batch, regions, side, side, 3]; linear, antialiased, 0 (the mean) outside.
 
     `pixels` [batch, size, size, 3]; `window` [batch, regions, 4] in image coordinates.
     """
@@ -62,19 +62,19 @@ def resample(pixels: Array, rectangle: Array, window: Array, side: int) -> Array
 
 
 def fourier(x: Array, octaves: int) -> Array:
-    """Sines and cosines of coordinates in [0, 1] at `octaves` doubling frequencies, [..., n] -> [..., n * (2 * octaves + 1)]."""
+    """Sines and cosines of coordinates in [0, 1] at doubling frequencies: [..., n] -> [..., n * (2 * octaves + 1)]."""
     angles = (x[..., None] * (jnp.pi * 2.0 ** jnp.arange(octaves))).reshape(*x.shape[:-1], -1)
     return jnp.concatenate([x, jnp.sin(angles), jnp.cos(angles)], -1)
 
 
 class PromptEncoder(nn.Module):
-    """A region's prompts as one vector: the sum of its encoded box, mask and clicks, and a glimpse of its surroundings."""
+    """A region's prompts as one vector: the sum of its encoded box, mask and clicks, and a glimpse around it."""
 
     config: Any  # the model section of the configuration
 
     @nn.compact
     def __call__(self, images: Images, prompts: RegionPrompts, sigma: Array) -> Array:
-        """Prompt embeddings [batch, regions, width]: 0 without a prompt, and everywhere as long as the last layer is untrained."""
+        """Prompt embeddings [batch, regions, width]: 0 without a prompt, and until the last layer is trained."""
         c, hidden = self.config, self.config.prompt.hidden
         dtype = jnp.dtype(c.dtype)
         points = jnp.asarray(prompts.points)
@@ -110,7 +110,7 @@ class PromptEncoder(nn.Module):
 
 
 class Tokens(nn.Module):
-    """Prompt-token fusion: a region token that starts as [CLS] plus a prompt embedding and reads the image through its coverage."""
+    """Prompt-token fusion: a region token starts as [CLS] plus a prompt embedding and looks through its coverage."""
 
     config: Any
     tower: VisionTransformer

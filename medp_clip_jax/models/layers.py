@@ -71,7 +71,7 @@ class Attention(nn.Module):
         return self._attend(query, KeysValues(key, value), bias, causal), KeysValues(key, value)
 
     def read(self, x: Array, kept: KeysValues, bias: Array | None) -> Array:
-        """Attention of x [batch, regions, width] to kept keys and values only, with a bias [batch, heads, regions, tokens]."""
+        """Attention of x [batch, regions, width] to kept keys and values, bias [batch, heads, regions, tokens]."""
         (query,) = self._project(x, 0, 1)
         return self._attend(query, kept, bias, False)
 
@@ -101,8 +101,8 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """One pre-LN block over an image or text stream, a region stream that reads it, or both.
 
-    The region stream's queries see the block's keys and values of the other stream, never each other; those come from the same call
-    (one pass) or from an earlier one (`kept`).
+    The region stream's queries see the block's keys and values of the other stream, never each other; those come from
+    the same call (one pass) or from an earlier one (`kept`).
     """
 
     width: int
@@ -128,10 +128,10 @@ class Block(nn.Module):
         coverage: Array | None,
         bias: Array | None,
     ) -> tuple[tuple[Array | None, Array | None], KeysValues | None]:
-        """Streams (x [batch, tokens, width], regions [batch, regions, width]) through the block, and x's keys and values.
+        """Streams (x [batch, tokens, width], regions [batch, regions, width]) after the block, and x's keys and values.
 
-        `coverage` is the log coverage per key [batch, regions, tokens], `scale` [heads] its learned factor, `bias` [batch, 1, 1, tokens]
-        hides the canvas from both streams.
+        `coverage` is the log coverage per key [batch, regions, tokens], `scale` [heads] its learned factor, `bias`
+        [batch, 1, 1, tokens] hides the canvas from both streams.
         """
         x, regions = streams
         if x is not None:
@@ -147,7 +147,7 @@ class Block(nn.Module):
 
 
 def stack(width: int, heads: int, depth: int, config: Any, mlp_ratio: float, causal: bool = False) -> nn.Module:
-    """`depth` blocks as one scanned module: parameters, kept keys and values and `scale` carry a leading [depth] axis."""
+    """`depth` blocks as one scanned module: parameters, kept keys and values and `scale` lead with a [depth] axis."""
     block = Block
     if config.remat != "none":
         block = nn.remat(Block, policy=REMAT[config.remat], prevent_cse=False)

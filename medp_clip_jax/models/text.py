@@ -32,12 +32,13 @@ class TextTransformer(nn.Module):
     def __call__(self, tokens: Array) -> Array:
         """Token ids [texts, length <= context] -> embeddings [texts, dim], L2-normalised.
 
-        The end-of-text token has the highest id, so pooling is at the argmax; what follows it is padding that causal attention never sees.
+        The end-of-text token has the highest id, so pooling is at the argmax; what follows it is padding that causal
+        attention never sees.
         """
         length = tokens.shape[1]
         if length > self.config.text.context:
             raise ValueError(
-                f"tokens: expected at most {self.config.text.context} per text, got {length}; tokenise to the context length"
+                f"tokens: expected at most {self.config.text.context} per text, got {length}; tokenise to that length"
             )
         dtype = jnp.dtype(self.config.dtype)
         x = jnp.take(self.token_embedding, tokens, axis=0).astype(dtype) + self.positional_embedding[:length].astype(

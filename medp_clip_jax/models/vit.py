@@ -19,7 +19,8 @@ HIDDEN = -1e9  # logit of a key that nobody may see; finite, so that bf16 softma
 class Images:
     """Images on a square canvas: pixels [batch, size, size, 3] and where each image lies on it.
 
-    Pixels are RGB, uint8 in [0, 255] or float in [0, 1]; `rectangle` [batch, 4] is (x0, y0, x1, y1) in [0, 1] of the canvas.
+    Pixels are RGB, uint8 in [0, 255] or float in [0, 1]; `rectangle` [batch, 4] is (x0, y0, x1, y1) in [0, 1] of the
+    canvas.
     """
 
     pixels: Array | np.ndarray
@@ -86,7 +87,8 @@ class VisionTransformer(nn.Module):
         patch = self.config.image.patch
         if height != width or height % patch or channels != 3:
             raise ValueError(
-                f"images: expected [batch, size, size, 3] with size a multiple of {patch}, got {images.pixels.shape}; use the processor"
+                f"images: expected [batch, size, size, 3] with size a multiple of {patch}, "
+                f"got {images.pixels.shape}; use the processor"
             )
         scale = 1 / 255 if images.pixels.dtype == jnp.uint8 else 1.0
         pixels = (jnp.asarray(images.pixels, jnp.float32) * scale - jnp.array(self.config.mean)) / jnp.array(
@@ -95,7 +97,7 @@ class VisionTransformer(nn.Module):
         return Images(pixels, jnp.asarray(images.rectangle, jnp.float32))
 
     def __call__(self, images: Images, stream: RegionStream | None = None) -> tuple[ImageFeatures, Array | None]:
-        """Reads prepared images, and in the same pass the regions of `stream` if given: (features, [batch, regions, dim] or None).
+        """Reads prepared images and in the same pass regions: (features, [batch, regions, dim] or None).
 
         With a stream, the features keep no keys and values: training needs them once only.
         """
