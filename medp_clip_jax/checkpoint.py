@@ -39,7 +39,7 @@ def save(
     scores = {best_metric: score} if math.isfinite(score) else None
     rest = {"step": state.step, "opt_state": state.opt_state}
     checkpointer.save_checkpointables_async(
-        step, {"params": state.params, "rest": rest}, metrics=metrics, overwrite=True
+        step, {"params": state.params, "rest": rest}, metrics=scores, overwrite=True
     )
 
 

@@ -58,6 +58,6 @@ def write_run(directory: pathlib.Path, steps: tuple[int, ...] = (3,)) -> pathlib
     checkpointer = checkpoint.make_checkpointer(directory, 3, "loss")
     for step in steps:
         state = TrainState(jnp.asarray(step, jnp.int32), parameters(model, step), {})
-        checkpoint.save(checkpointer, state, {"loss": 1.0})
+        checkpoint.save(checkpointer, state, {}, "loss")
     checkpointer.close()
     return directory
