@@ -44,12 +44,13 @@ def get_config() -> ml_collections.ConfigDict:
             "embed": 384,  # the joint space
             "activation": "quick_gelu",  # quick_gelu | gelu
             "norm_eps": 1e-5,
-            "fusion": "tokens",  # tokens | crop
+            "fusion": "tokens",  # a name in models/fusion.py
             "prompt": {
                 "octaves": 8,  # Fourier features per coordinate
                 "hidden": 128,  # width of the prompt encoder's layers
                 "glimpse": 16,  # side of the resampled window; 0 = no glimpse
-                "margin": 0.25,  # of the box, on each side, around the glimpse and the crop
+                "context": 0.0,  # side of a second glimpse, centred on the region, as a share of the longer image side
+                "margin": 0.25,  # of the box, on each side, around the glimpse and around crops
                 "click_window": 0.3125,  # side of the window around clicks, as a share of the longer image side
                 "bias": True,  # coverage bias on the patch keys
                 "glimpse_drop": 0.0,  # share of training regions that go without their glimpse
@@ -78,6 +79,7 @@ def get_config() -> ml_collections.ConfigDict:
         {
             "batch_size": 256,  # global
             "regions": 8,  # per image
+            "view": "image",  # image | crop: the crop baseline, one region per example and no prompts
             "points": 5,  # click slots per region
             "mask_size": 32,  # side of the uint8 mask map that goes to the device, at most 64
             "crop_scale": (0.6, 1.0),  # share of the image area kept by the random view

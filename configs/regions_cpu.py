@@ -11,11 +11,11 @@ def get_config():
     config.data.build = ("--source=folder", "--input=../shared/regions")
     config.data.temperature = 0.5
 
-    config.model.image.update(size=112, patch=14, width=128, depth=4, heads=4)
+    config.model.image.update(size=160, patch=20, width=128, depth=4, heads=4)
     config.model.text.update(context=32, vocab=2048, width=64, depth=2, heads=2)
     config.model.embed = 96
     config.model.unroll = 4
-    config.model.prompt.glimpse_drop = 0.1
+    config.model.prompt.context = 0.75
 
     config.input.batch_size = 32
     config.input.regions = 6

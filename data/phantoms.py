@@ -31,10 +31,10 @@ SMALLEST, LARGEST = 48, 256
 # Grey value (0..1) in ct, mri, ultrasound. An organ differs from the body by .14 or more, a finding from its hosts by
 # .3 or more. The order of the structures changes with the modality, so a grey value alone names nothing.
 GREY = {
-    "air": (0.02, 0.03, 0.02), "skin": (0.28, 0.80, 0.58), "body": (0.44, 0.36, 0.36), "fat": (0.34, 0.66, 0.24),
-    "bone": (0.84, 0.56, 0.80), "trachea": (0.06, 0.04, 0.90), "lung": (0.12, 0.14, 0.58), "heart": (0.64, 0.62, 0.12),
-    "vessel": (0.74, 0.10, 0.08), "liver": (0.60, 0.54, 0.52), "stomach": (0.22, 0.84, 0.72),
-    "spleen": (0.68, 0.18, 0.58), "kidney": (0.76, 0.40, 0.46), "urinary_bladder": (0.20, 0.92, 0.06),
+    "air": (0.02, 0.03, 0.02), "skin": (0.28, 0.80, 0.58), "body": (0.40, 0.34, 0.30), "fat": (0.34, 0.66, 0.24),
+    "bone": (0.84, 0.56, 0.80), "trachea": (0.06, 0.04, 0.90), "lung": (0.12, 0.14, 0.58), "heart": (0.66, 0.54, 0.10),
+    "vessel": (0.74, 0.10, 0.08), "liver": (0.62, 0.62, 0.56), "stomach": (0.22, 0.84, 0.72),
+    "spleen": (0.72, 0.14, 0.12), "kidney": (0.76, 0.40, 0.46), "urinary_bladder": (0.20, 0.92, 0.06),
     "hepatic_vessel": (0.96, 0.08, 0.92), "catheter": (1.00, 0.00, 1.00), "halo": (0.30, 0.74, 0.16),
     "lesion": (0.70, 0.24, 0.64), "cyst": (0.12, 0.96, 0.04), "abscess": (0.96, 0.96, 0.96),
     "abscess_core": (0.16, 0.16, 0.16), "calcification": (1.00, 0.00, 1.00), "lymph_node": (0.80, 0.04, 0.86),
@@ -43,7 +43,7 @@ GREY = {
 # Organs as ovals, drawn in this order: centre x, y, half-axes, rotation in radians, egg (the lower end is wider).
 OVALS = {
     "lung_right": (-16.5, -16.0, 4.6, 7.8, -0.08, 0.25), "lung_left": (16.5, -16.0, 4.6, 7.8, 0.08, 0.25),
-    "heart": (2.8, -11.0, 4.6, 5.4, -0.5, -0.10), "liver": (-11.5, 2.4, 5.2, 10.8, 1.4, 0.3),
+    "heart": (4.0, -11.0, 4.5, 5.4, -0.5, -0.10), "liver": (-11.5, 4.0, 6.6, 11.2, 1.4, 0.3),
     "stomach": (8.6, 2.2, 4.2, 4.4, 0.4, -0.15), "spleen": (18.2, 2.8, 3.0, 4.8, 0.2, 0.0),
     "urinary_bladder": (0.0, 25.2, 4.8, 2.9, 0.0, 0.0),
 }  # fmt: skip
@@ -51,8 +51,8 @@ VERTEBRAE = np.arange(-21.0, 22.0, 5.4)
 
 # How often a structure that is in the picture becomes a region, relative to the others.
 ORGAN_WEIGHT = {
-    "lung_left": 1.0, "lung_right": 1.0, "heart": 0.6, "liver": 0.6, "spleen": 0.8, "stomach": 0.8, "kidney_left": 1.5,
-    "kidney_right": 1.5, "aorta": 0.8, "inferior_vena_cava": 0.8, "vertebra": 0.8, "trachea": 0.8,
+    "lung_left": 1.0, "lung_right": 1.0, "heart": 0.6, "liver": 0.6, "spleen": 0.8, "stomach": 0.8, "kidney_left": 2.0,
+    "kidney_right": 2.0, "aorta": 0.8, "inferior_vena_cava": 0.8, "vertebra": 0.8, "trachea": 0.8,
     "urinary_bladder": 0.8,
 }  # fmt: skip
 # How often a finding is drawn; in drawing order, since what comes first finds more room.

@@ -34,6 +34,14 @@ def box_share(box: Sequence[float], view: Sequence[float]) -> float:
     return max(w, 0) * max(h, 0) / (width * height)
 
 
+def with_margin(box: Sequence[float], shape: tuple[int, ...], margin: float) -> tuple[int, int, int, int]:
+    """The box (x0, y0, x1, y1) grown by a share `margin` of its size on each side, in whole pixels inside the image."""
+    x, y = (box[2] - box[0]) * margin, (box[3] - box[1]) * margin
+    x0, y0 = max(0, math.floor(box[0] - x)), max(0, math.floor(box[1] - y))
+    x1, y1 = min(shape[1], math.ceil(box[2] + x)), min(shape[0], math.ceil(box[3] + y))
+    return min(x0, shape[1] - 1), min(y0, shape[0] - 1), max(x1, 1), max(y1, 1)
+
+
 def letterbox(
     pixels: np.ndarray,
     size: int,

@@ -14,6 +14,7 @@ from medp_clip_jax.models.layers import ACTIVATIONS, REMAT
 
 FREE = ("data.weights", "optim.module_rates")  # sections whose keys the user chooses
 CHOICES = {
+    "input.view": ("image", "crop"),
     "model.fusion": tuple(FUSIONS),
     "model.activation": tuple(ACTIVATIONS),
     "model.dtype": ("float32", "bfloat16"),

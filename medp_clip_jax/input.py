@@ -81,6 +81,13 @@ def _draw(
     return view, [i for i in order if augment.box_share(example.regions[i].box, view) > 0]
 
 
+def _crop(example: RegionExample, region: int, margin: float, rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """The region's box with about the evaluation's margin, as the crop baseline sees it."""
+    return augment.with_margin(
+        example.regions[region].box, (example.height, example.width), margin * rng.uniform(0.5, 1.5)
+    )
+
+
 def _target(loaded: Loaded, index: int, view: tuple[int, int, int, int]) -> simulate.Target | None:
     region: Region = loaded.example.regions[index]
     if region.rle:
@@ -112,6 +119,10 @@ def _element(
     view, candidates = _draw(example, index, settings.crop_scale, rng)
     labels = np.full(settings.regions, -1, np.int32)
     prompts = simulate.empty_prompts(settings.regions, settings.points, settings.mask_size)
+    if settings.view == "crop" and candidates:
+        view = _crop(example, candidates[0], config.model.prompt.margin, rng)
+        labels[0], prompts["valid"][0] = index[example.regions[candidates[0]].label], True
+        candidates = []  # the crop is the prompt
     row = 0
     for candidate in candidates:
         if row == settings.regions:

@@ -105,5 +105,5 @@ def cut_mask(loaded: Loaded, index: int) -> tuple[np.ndarray, tuple[int, int]]:
 
 
 def max_side(config) -> int:
-    """Longest side in pixels at which images are decoded for the canvas of `config`."""
-    return round(_OVERSAMPLE * config.model.image.size)
+    """Longest side in pixels at which images are decoded for the canvas of `config`: crops need all of them."""
+    return sys.maxsize if config.input.view == "crop" else round(_OVERSAMPLE * config.model.image.size)

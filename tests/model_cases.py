@@ -20,7 +20,7 @@ def small_config(dtype: str = "float32", fusion: str = "tokens", **image):
     model.image.update({"size": 64, "patch": 16, "width": 48, "depth": 2, "heads": 4, **image})
     model.text.update(context=16, vocab=300, width=32, depth=2, heads=2)
     model.update(embed=24, dtype=dtype, fusion=fusion)
-    model.prompt.hidden = 32
+    model.prompt.update(hidden=32, context=0.6)
     return model
 
 

@@ -200,6 +200,25 @@ def test_regions_with_labels_outside_the_bank_are_not_asked_about(records):
     assert set(np.unique(labels)) == {-1, 0}
 
 
+def test_the_crop_view_shows_one_region_and_prompts_nothing(records):
+    settings = config()
+    settings.input.view = "crop"
+    batch = train(records, settings)[0]
+    assert (batch["label"][:, 1:] == -1).all() and (batch["label"][:, 0] >= 0).any()
+    prompts = batch["prompts"]
+    assert not (prompts.box_valid.any() or prompts.mask_valid.any() or (prompts.point_labels >= 0).any())
+    assert np.array_equal(prompts.valid, batch["label"] >= 0)
+
+
+def test_a_crop_is_the_box_with_about_its_margin():
+    one = example(regions=[box_region("liver", (10, 8, 20, 28))])  # 48 x 40 pixels
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        x0, y0, x1, y1 = medp_input._crop(one, 0, 0.25, rng)
+        assert 10 - 4 <= x0 <= 10 - 1 and 20 + 1 <= x1 <= 20 + 4
+        assert 0 <= y0 <= 8 - 2 and 28 + 2 <= y1 <= 28 + 8
+
+
 def test_box_only_regions_get_boxes_and_clicks():
     image = example([box_region("nodule", (10.0, 8.0, 30.0, 24.0))])
     prompts = train(corpus({"a": {"train": [image]}}), config())[0]["prompts"]

@@ -7,7 +7,6 @@ its own, from the stored pixels at their full resolution, which is what one woul
 
 import dataclasses
 import functools
-import math
 from collections.abc import Sequence
 
 import jax
@@ -15,7 +14,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from medp_clip_jax.augment import letterbox
+from medp_clip_jax.augment import letterbox, with_margin
 from medp_clip_jax.eval_input import EvalTable, eval_batches, eval_table
 from medp_clip_jax.models.clip import Images, MedPCLIP
 from medp_clip_jax.ontology import Ontology
@@ -137,14 +136,6 @@ def encode_crops(model, params, corpus, config, table: EvalTable) -> np.ndarray:
     if pending:
         flush()
     return result
-
-
-def with_margin(box: np.ndarray, shape: tuple[int, ...], margin: float) -> tuple[int, int, int, int]:
-    """The box (x0, y0, x1, y1) grown by a share `margin` of its size on each side, in whole pixels inside the image."""
-    x, y = (box[2] - box[0]) * margin, (box[3] - box[1]) * margin
-    x0, y0 = max(0, math.floor(box[0] - x)), max(0, math.floor(box[1] - y))
-    x1, y1 = min(shape[1], math.ceil(box[2] + x)), min(shape[0], math.ceil(box[3] + y))
-    return min(x0, shape[1] - 1), min(y0, shape[0] - 1), max(x1, 1), max(y1, 1)
 
 
 def encode_labels(

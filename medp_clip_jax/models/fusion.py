@@ -67,14 +67,40 @@ def fourier(x: Array, octaves: int) -> Array:
     return jnp.concatenate([x, jnp.sin(angles), jnp.cos(angles)], -1)
 
 
+def around(window: Array, rectangle: Array, side: float) -> Array:
+    """Square windows with the centres of `window` [batch, regions, 4] and `side` times the longer image side."""
+    extent = rectangle[:, 2:] - rectangle[:, :2]  # of the image, in canvas sides
+    half = (side / 2 * extent.max(-1, keepdims=True) / extent)[:, None]
+    centre = (window[..., :2] + window[..., 2:]) / 2
+    return jnp.concatenate([centre - half, centre + half], -1)
+
+
+class Glimpse(nn.Module):
+    """A small look at the pixels and the prompt map of a window, whatever the patch size."""
+
+    side: int
+    hidden: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, images: Images, prompts: RegionPrompts, window: Array, sigma: Array) -> Array:
+        """Features [batch, regions, hidden] of the windows [batch, regions, 4], in image coordinates."""
+        view = resample(images.pixels, images.rectangle, window, self.side)
+        inside = coverage(prompts, window, self.side, sigma)[..., None]
+        x = rearrange(jnp.concatenate([view, inside], -1), "b k y x c -> (b k) y x c").astype(self.dtype)
+        x = nn.gelu(nn.Conv(self.hidden // 4, (3, 3), 2, dtype=self.dtype, name="conv_1")(x))
+        x = nn.gelu(nn.Conv(self.hidden // 2, (3, 3), 2, dtype=self.dtype, name="conv_2")(x))
+        return nn.Dense(self.hidden, dtype=self.dtype, name="out")(x.reshape(*window.shape[:2], -1))
+
+
 class PromptEncoder(nn.Module):
-    """A region's prompts as one vector: the sum of its encoded box, mask and clicks, and a glimpse around it."""
+    """A region's prompts as one vector: the sum of its encoded box, mask and clicks, a glimpse and its surroundings."""
 
     config: Any  # the model section of the configuration
 
     @nn.compact
     def __call__(self, images: Images, prompts: RegionPrompts, sigma: Array) -> Array:
-        """Prompt embeddings [batch, regions, width]: 0 without a prompt, and until the last layer is trained."""
+        """Prompt embeddings [batch, regions, width]: 0 without a prompt, and while the last layer is untrained."""
         c, hidden = self.config, self.config.prompt.hidden
         dtype = jnp.dtype(c.dtype)
         points = jnp.asarray(prompts.points)
@@ -89,24 +115,21 @@ class PromptEncoder(nn.Module):
         parts = nn.Dense(hidden, dtype=dtype, name="shape_1")(fourier(shapes, c.prompt.octaves).astype(dtype)) + kind
         parts = nn.Dense(hidden, dtype=dtype, name="shape_2")(nn.gelu(parts))
         joint = jnp.where(present[..., None], parts, 0).sum(2)  # a sum: no order among the prompts of a region
+        close = windows(prompts, images.rectangle, c.prompt.margin, c.prompt.click_window)
         if c.prompt.glimpse:
-            joint = joint + self._glimpse(images, prompts, sigma).astype(dtype)
+            seen = Glimpse(c.prompt.glimpse, hidden, dtype, name="glimpse")(images, prompts, close, sigma)
+            joint = joint + self._drop(seen)
+        if c.prompt.context:
+            wide = around(close, images.rectangle, c.prompt.context)
+            joint = joint + Glimpse(c.prompt.glimpse or 16, hidden, dtype, name="context")(images, prompts, wide, sigma)
         offset = nn.Dense(c.image.width, kernel_init=nn.initializers.zeros, dtype=dtype, name="out")(nn.gelu(joint))
         return jnp.where(has_prompt(prompts)[..., None], offset, 0)
 
-    def _glimpse(self, images: Images, prompts: RegionPrompts, sigma: Array) -> Array:
-        c, hidden = self.config.prompt, self.config.prompt.hidden
-        dtype = jnp.dtype(self.config.dtype)
-        window = windows(prompts, images.rectangle, c.margin, c.click_window)
-        view = resample(images.pixels, images.rectangle, window, c.glimpse)
-        inside = coverage(prompts, window, c.glimpse, sigma)[..., None]
-        x = rearrange(jnp.concatenate([view, inside], -1), "b k y x c -> (b k) y x c").astype(dtype)
-        x = nn.gelu(nn.Conv(hidden // 4, (3, 3), 2, dtype=dtype, name="glimpse_1")(x))
-        x = nn.gelu(nn.Conv(hidden // 2, (3, 3), 2, dtype=dtype, name="glimpse_2")(x))
-        x = nn.Dense(hidden, dtype=dtype, name="glimpse_3")(x.reshape(*window.shape[:2], -1))
-        if c.glimpse_drop and self.has_rng("drop"):
-            x = x * jax.random.bernoulli(self.make_rng("drop"), 1 - c.glimpse_drop, x.shape[:2])[..., None]
-        return x
+    def _drop(self, x: Array) -> Array:
+        """Leaves a random share of the training regions without their glimpse, so that context stays worth learning."""
+        if not self.config.prompt.glimpse_drop or not self.has_rng("drop"):
+            return x
+        return x * jax.random.bernoulli(self.make_rng("drop"), 1 - self.config.prompt.glimpse_drop, (*x.shape[:2], 1))
 
 
 class Tokens(nn.Module):
@@ -143,25 +166,4 @@ class Tokens(nn.Module):
         return RegionStream(offset, rearrange(log_coverage, "b k y x -> b k (y x)"), scale)
 
 
-class Crop(nn.Module):
-    """The crop baseline: the image tower reads each region's window anew, one full pass per region."""
-
-    config: Any
-    tower: VisionTransformer
-
-    def __call__(self, images: Images, prompts: RegionPrompts) -> tuple[ImageFeatures, Array]:
-        """Image features and region embeddings [batch, regions, dim]."""
-        features, _ = self.tower(images)
-        return features, self.regions(features, prompts)
-
-    def regions(self, features: ImageFeatures, prompts: RegionPrompts) -> Array:
-        """Embeddings [batch, regions, dim] of the regions' windows, each enlarged to the whole canvas."""
-        c = self.config.prompt
-        window = windows(prompts, features.rectangle, c.margin, c.click_window)
-        crops = resample(features.pixels, features.rectangle, window, features.pixels.shape[1])
-        full = jnp.broadcast_to(jnp.array([0.0, 0.0, 1.0, 1.0]), (crops.shape[0] * crops.shape[1], 4))
-        read, _ = self.tower(Images(rearrange(crops, "b k y x c -> (b k) y x c"), full))
-        return read.embedding.reshape(*crops.shape[:2], -1)
-
-
-FUSIONS = {"tokens": Tokens, "crop": Crop}
+FUSIONS = {"tokens": Tokens}
