@@ -137,6 +137,7 @@ def get_config() -> ml_collections.ConfigDict:
             "batch_size": 32,
             "regions": 16,  # per row of an evaluation batch
             "kinds": ("mask", "box", "point", "none", "crop"),
+            "val_kinds": ("mask", "box", "point"),  # during training; `crop` costs a pass per region
             "gallery": 24,  # pictures in the report
             "twins": (),  # groups of labels that only context tells apart: (("kidney_left", "kidney_right"), ...)
         }

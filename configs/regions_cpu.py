@@ -31,5 +31,5 @@ def get_config():
     config.train.steps = 1500
     config.train.log_every = 50
     config.train.checkpoint_every = 500
-    config.train.eval_every = 0
+    config.eval.split = "val"  # what settings are chosen on; `python -m medp_clip_jax.evaluate` reads test, once
     return config

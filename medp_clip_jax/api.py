@@ -18,6 +18,7 @@ from medp_clip_jax.models.clip import MedPCLIP
 from medp_clip_jax.models.vit import ImageFeatures, Images
 from medp_clip_jax.processor import Processor
 from medp_clip_jax.prompts import RegionPrompts
+from medp_clip_jax.step import init_params
 from medp_clip_jax.tokenizer import load_tokenizer
 
 Array = jax.Array
@@ -69,11 +70,7 @@ class Model:
 
     def parameter_shapes(self) -> Any:
         """Shapes and dtypes of the parameters, without computing any: the template a checkpoint is read into."""
-        size, context = self.config.image.size, self.config.text.context
-        images = Images(jnp.zeros((1, size, size, 3), jnp.uint8), jnp.array([[0.0, 0.0, 1.0, 1.0]]))
-        tokens = jnp.zeros((1, context), jnp.int32)
-        init = functools.partial(self.module.init, jax.random.key(0))
-        return jax.eval_shape(init, images, RegionPrompts.none(1), tokens)["params"]
+        return jax.eval_shape(functools.partial(init_params, self.module, 0))
 
 
 def load(run: str | os.PathLike, step: int | None = None) -> tuple[Model, Any, Processor]:
@@ -104,6 +101,6 @@ def load(run: str | os.PathLike, step: int | None = None) -> tuple[Model, Any, P
 
 def classify(regions: Array | np.ndarray, text: Array | np.ndarray, params: Any) -> Array:
     """Probabilities over texts, [..., texts]: softmax of the cosines of embeddings [..., dim] and [texts, dim], both
-    L2-normalised, times the learned scale in `params` (at most 100, as in CLIP)."""
-    scale = jnp.exp(jnp.minimum(params["logit_scale"], jnp.log(100.0)))
+    L2-normalised, times the learned scale in `params`."""
+    scale = jnp.exp(params["logit_scale"])
     return jax.nn.softmax(scale * jnp.asarray(regions, jnp.float32) @ jnp.asarray(text, jnp.float32).T)

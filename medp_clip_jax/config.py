@@ -2,6 +2,7 @@
 
 import difflib
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -147,3 +148,18 @@ def _overlay(config: ml_collections.ConfigDict, stored: dict) -> None:
             _overlay(config[key], value)
         else:
             config[key] = tuple(value) if isinstance(value, list) else value
+
+
+def first_difference(a: ml_collections.ConfigDict, b: ml_collections.ConfigDict, but: Collection[str]) -> str | None:
+    """Path of the first field in which two configurations differ, outside the paths and sections `but`; else None."""
+    mine, others = (dict.fromkeys(_paths(config)) for config in (a, b))
+    for path in mine | others:
+        if any(path == free or path.startswith(free + ".") for free in but):
+            continue
+        if path not in mine or path not in others or _plain(_get(a, path)) != _plain(_get(b, path)):
+            return path
+    return None
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

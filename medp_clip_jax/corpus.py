@@ -12,7 +12,7 @@ import os
 import pathlib
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from medp_clip_jax.errors import InputError
@@ -52,13 +52,13 @@ class Corpus:
         """Number of images of a source's split, 0 where it has none."""
         return self._statistics(name, split).get("images", 0)
 
-    def label_counts(self, split: str) -> dict[str, int]:
-        """Regions of each label in a split, over all sources."""
-        return self._total(split, "labels")
+    def label_counts(self, split: str, sources: Collection[str] | None = None) -> dict[str, int]:
+        """Regions of each label in a split, over some sources (all if None)."""
+        return self._total(split, "labels", sources)
 
-    def label_groups(self, split: str) -> dict[str, int]:
-        """Groups (patients, volumes) with at least one region of each label in a split, over all sources."""
-        return self._total(split, "label_groups")
+    def image_label_counts(self, split: str, sources: Collection[str] | None = None) -> dict[str, int]:
+        """Images with each image label in a split, over some sources (all if None)."""
+        return self._total(split, "image_labels", sources)
 
     def source(self, name: str, split: str) -> Sequence[RegionExample]:
         """Random access to the records of one source's split, safe to share between threads; empty if it has none.
@@ -80,9 +80,9 @@ class Corpus:
             )
         return self.manifest["sources"][name]["splits"].get(split, {})
 
-    def _total(self, split: str, field: str) -> dict[str, int]:
+    def _total(self, split: str, field: str, sources: Collection[str] | None) -> dict[str, int]:
         total: dict[str, int] = {}
-        for name in self.sources:
+        for name in self.sources if sources is None else sources:
             for label, count in self._statistics(name, split).get(field, {}).items():
                 total[label] = total.get(label, 0) + count
         return dict(sorted(total.items()))

@@ -149,7 +149,8 @@ def _element(
         "rectangle": rectangle,
         "label": labels,
         "text": text,
-        "text_id": np.int32(text_id(caption)),
+        # By content, not wording: two wordings of one content must not be pushed apart.
+        "text_id": np.int32(text_id(ontology.caption(example))),
         **prompts,
     }
 
@@ -166,7 +167,7 @@ def train_dataset(corpus, config, tokenizer, bank, process_index: int = 0, proce
 
     A batch holds image uint8 [batch, size, size, 3], rectangle float32 [batch, 4] (where the view lies on the canvas,
     in [0, 1]), prompts `RegionPrompts` [batch, regions, ...] in [0, 1] of the view, label int32 [batch, regions] (row
-    of the bank, -1 = padding), text int32 [batch, context] and text_id int32 [batch] (equal captions share it). The
+    of the bank, -1 = padding), text int32 [batch, context] and text_id int32 [batch] (equal content shares it). The
     examples of a step do not depend on the number of processes: process p of P takes every P-th. InputError where the
     mixture, the prompt kinds or the batch size cannot be used.
     """
@@ -203,6 +204,6 @@ def label_prior(corpus, config, bank, examples: int = 2000) -> np.ndarray:
         example = records[i]
         view, candidates = _draw(example, index, config.input.crop_scale, rng)
         visible = [r for r in candidates if augment.box_share(example.regions[r].box, view) >= _LEAST_VISIBLE]
-        for region in visible[: config.input.regions]:
+        for region in visible[: 1 if config.input.view == "crop" else config.input.regions]:
             counts[index[example.regions[region].label]] += 1
     return np.log(counts / counts.sum()).astype(np.float32)

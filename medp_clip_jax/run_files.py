@@ -1,6 +1,7 @@
 """What a run directory holds besides its checkpoints, so that it can be used without its corpus."""
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,16 @@ from medp_clip_jax.labels import LabelBank
 from medp_clip_jax.tokenizer import Tokenizer
 
 
-def save_run_files(workdir: Path, config: Any, tokenizer: Tokenizer, corpus: Corpus, labels: LabelBank) -> None:
-    """Writes `config.json`, `tokenizer.json`, `ontology.json` and `labels.json` (the bank, how often each was seen)."""
+def save_run_files(
+    workdir: Path, config: Any, tokenizer: Tokenizer, corpus: Corpus, labels: LabelBank, sources: Collection[str]
+) -> None:
+    """Writes `config.json`, `tokenizer.json`, `ontology.json` and `labels.json`: the bank and what it was trained on."""
     save_config(config, workdir / "config.json")
     tokenizer.save(workdir / "tokenizer.json")
     corpus.ontology.save(workdir / "ontology.json")
-    seen = corpus.label_counts(config.data.train_split)
     described = {
         "labels": list(labels.ids),
-        "train_regions": {label: seen.get(label, 0) for label in labels.ids},
-        "sources": [name for name in corpus.sources if corpus.count(name, config.data.train_split)],
+        "train_regions": corpus.label_counts(config.data.train_split, sources),
+        "sources": sorted(sources),
     }
     (workdir / "labels.json").write_text(json.dumps(described, indent=1) + "\n")

@@ -107,7 +107,7 @@ def of_example(ontology: Mapping[str, Node], example: RegionExample, rng: np.ran
     implied = frozenset().union(*(ontology.ancestors(label) for label in present))
     present = [label for label in present if label not in implied]
     of_image = [label for label in present if label in example.image_labels][:MAX_LABELS]
-    of_regions = [label for label in present if label not in example.image_labels]
+    of_regions = sorted(label for label in present if label not in example.image_labels)
     if rng is not None:
         of_regions = [of_regions[i] for i in rng.permutation(len(of_regions))]
     chosen = (of_image + of_regions)[:MAX_LABELS]

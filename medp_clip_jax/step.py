@@ -1,5 +1,6 @@
 """One training step: forward, losses, update. Everything a step needs comes in as an argument."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,8 +12,10 @@ import optax
 from medp_clip_jax import losses
 from medp_clip_jax.models.clip import MedPCLIP
 from medp_clip_jax.models.vit import Images
+from medp_clip_jax.prompts import RegionPrompts
 
 Array = jax.Array
+MAX_LOG_SCALE = math.log(100.0)  # CLIP clips the parameter, not its use: a clipped use would leave it without gradient
 
 
 @flax.struct.dataclass
@@ -33,17 +36,11 @@ class TrainState:
     opt_state: optax.OptState
 
 
-def init_state(model: MedPCLIP, optimizer_of: Any, batch: Mapping[str, Any], seed: int) -> TrainState:
-    """Fresh parameters and optimiser state; `optimizer_of(params)` gives the optimiser."""
-    params = init_params(model, batch, seed)
-    return TrainState(jnp.zeros((), jnp.int32), params, optimizer_of(params).init(params))
-
-
-def init_params(model: MedPCLIP, batch: Mapping[str, Any], seed: int) -> Any:
-    """Fresh parameters of the model as a nested dict, from the shapes of a batch."""
-    return model.init(
-        jax.random.key(seed), Images(batch["image"], batch["rectangle"]), batch["prompts"], batch["text"]
-    )["params"]
+def init_params(model: MedPCLIP, seed: int) -> Any:
+    """Fresh parameters of the model, as a nested dict of float32 arrays."""
+    size, context = model.config.image.size, model.config.text.context
+    images, tokens = jnp.zeros((1, size, size, 3), jnp.uint8), jnp.zeros((1, context), jnp.int32)
+    return model.init(jax.random.key(seed), images, RegionPrompts.none(1), tokens)["params"]
 
 
 def train_step(
@@ -61,6 +58,7 @@ def train_step(
     )
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
+    params["logit_scale"] = jnp.minimum(params["logit_scale"], MAX_LOG_SCALE)
     metrics |= {
         "grad_norm": optax.global_norm(grads),
         "bad_steps": opt_state.total_notfinite,  # skipped in all

@@ -1,9 +1,10 @@
 """Trains MedP-CLIP: `python -m medp_clip_jax.train --config=configs/smoke.py`. Read from top to bottom."""
 
+import contextlib
 import functools
 import itertools
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ from absl import logging
 from ml_collections import config_flags
 
 from medp_clip_jax import checkpoint, evaluate, results, sharding
-from medp_clip_jax.config import load_config, validate
+from medp_clip_jax.config import first_difference, load_config, validate
 from medp_clip_jax.corpus import Corpus, ensure_corpus
 from medp_clip_jax.errors import InputError, run_cli
-from medp_clip_jax.input import label_prior, train_dataset
+from medp_clip_jax.input import label_prior, mixture, train_dataset
 from medp_clip_jax.labels import LabelBank, make_bank
 from medp_clip_jax.metrics import MetricWriter
 from medp_clip_jax.models.clip import MedPCLIP
@@ -29,6 +30,8 @@ from medp_clip_jax.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 CONFIG = config_flags.DEFINE_config_file(
     "config", help_string="A file of configs/, and overrides as --config.section.key=value."
 )
+# What may change between two starts of one run: it decides nothing that has been computed.
+FREE_TO_CHANGE = ("workdir", "data.build", "mesh", "eval", "train.log_every", "train.checkpoint_every", "train.keep")
 TOKENIZER_EXAMPLES = 20_000  # records whose captions the tokenizer is trained on
 
 
@@ -45,67 +48,67 @@ def train(config: Any) -> dict[str, float]:
     """Runs a whole training: corpus, model, loop, evaluation; continues an earlier run in the same workdir."""
     validate(config)
     config.lock()
+    if jax.process_count() > 1:
+        raise InputError("training with several processes is not supported yet; start one process")
     workdir = make_workdir(config)
     corpus = ensure_corpus(config.data.corpus, config.data.build)
-    tokenizer = make_tokenizer(workdir, config, corpus)
-    labels = make_bank(
-        corpus.ontology, corpus.labels, tokenizer, config.input.label_variants, config.input.label_context
-    )
+    check_splits(corpus, config)
+    sources = mixture(corpus, config, config.data.train_split)
+    tokenizer = make_tokenizer(workdir, config, corpus, sources)
+    labels = make_labels(corpus, config, tokenizer, sources)
+    batches = train_dataset(corpus, config, tokenizer, labels)
+
     mesh = sharding.make_mesh(config.mesh)
     jax.set_mesh(mesh)
-
-    batches = train_dataset(corpus, config, tokenizer, labels, jax.process_index(), jax.process_count())
     model = MedPCLIP(config.model)
-    state, optimizer = make_state(model, config, batches[0], mesh)
-    checkpointer = checkpoint.make_checkpointer(workdir, config.train.keep, config.train.best_metric)
-    state = checkpoint.restore(checkpointer, state)
-    start = int(state.step)
-    save_run_files(workdir, config, tokenizer, corpus, labels)
-
+    optimizer, layout, state = make_state(model, config, mesh)
     bank = make_device_bank(corpus, config, labels, mesh)
-    step_fn = jax.jit(functools.partial(train_step, model, optimizer, config), donate_argnums=0)
-    rate = schedule(config.optim, config.train.steps)
-    writer = MetricWriter(workdir, start, config.train.steps)
-    if start:
-        logging.info("continuing from step %d", start)
-    for step, batch in enumerate(iterate(batches, config, start), start + 1):
-        state, metrics = step_fn(state, sharding.put_batch(batch, mesh), bank)
-        writer.advance(config.input.batch_size, int((batch["label"] >= 0).sum()) * jax.process_count())
-        if step % config.train.log_every == 0 or step == config.train.steps:
-            metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
-            writer.report(step, {**metrics, "learning_rate": float(rate(step - 1))})
-            check_finite(metrics, step, config)
-        figures: dict[str, float] = {}
-        if config.train.eval_every and step % config.train.eval_every == 0 and step < config.train.steps:
-            figures = evaluate.run_evaluation(
-                model,
-                state.params,
-                tokenizer,
-                corpus,
-                config.data.val_split,
-                config,
-                config.eval.kinds,
-                corpus.ontology,
-            )
-            writer.write(step, figures)
-        if figures or step % config.train.checkpoint_every == 0 or step == config.train.steps:
-            checkpoint.save(checkpointer, state, figures, config.train.best_metric)
-    checkpointer.close()  # waits for the last write
-    writer.close()
+    step_fn = jax.jit(
+        functools.partial(train_step, model, optimizer, config), donate_argnums=0, out_shardings=(layout, None)
+    )
+    assess = functools.partial(
+        evaluate.run_evaluation,
+        model,
+        processor_or_tokenizer=tokenizer,
+        corpus=corpus,
+        config=config,
+        ontology=corpus.ontology,
+    )
+    with checkpoint.make_checkpointer(workdir, config.train.keep, config.train.best_metric) as checkpointer:
+        state = checkpoint.restore(checkpointer, state)
+        save_run_files(workdir, config, tokenizer, corpus, labels, sources)
+        start = int(state.step)
+
+        if start:
+            logging.info("continuing from step %d", start)
+        with contextlib.closing(MetricWriter(workdir, start, config.train.steps)) as writer:
+            rate = schedule(config.optim, config.train.steps)
+            for step, batch in enumerate(iterate(batches, config, start), start + 1):
+                last = step == config.train.steps
+                state, metrics = step_fn(state, sharding.put_batch(batch, mesh), bank)
+                writer.advance(config.input.batch_size, int((batch["label"] >= 0).sum()))
+                if step % config.train.log_every == 0 or last:
+                    metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
+                    writer.report(step, {**metrics, "learning_rate": float(rate(step - 1 - metrics["bad_steps"]))})
+                    check_finite(metrics, step, config)
+                figures: dict[str, float] = {}
+                if config.train.eval_every and step % config.train.eval_every == 0 and not last:
+                    figures = assess(state.params, split=config.data.val_split, kinds=config.eval.val_kinds)
+                    writer.write(step, figures)
+                if figures or step % config.train.checkpoint_every == 0 or last:
+                    checkpoint.save(checkpointer, state, figures, config.train.best_metric)
 
     print(f"evaluating on the {config.eval.split!r} split ...", flush=True)
-    figures = evaluate.run_evaluation(
-        model, state.params, tokenizer, corpus, config.eval.split, config, config.eval.kinds, corpus.ontology, workdir
-    )
+    figures = assess(state.params, split=config.eval.split, kinds=config.eval.kinds, output_dir=workdir)
     print(f"{results.screen_table(figures)}\n\n{results.NOTICE}\nreport: {workdir / 'report.html'}")
     return figures
 
 
 def make_workdir(config: Any) -> Path:
-    """Creates the run directory, or finds the one of an earlier run of the same model.
+    """Creates the run directory, or finds the one of an earlier start of the same run.
 
     Raises:
-      InputError: it cannot be written, or it holds a run of another model.
+      InputError: it cannot be written, or it holds a run of another configuration.
     """
     workdir = Path(config.workdir)
     try:
@@ -118,30 +121,54 @@ def make_workdir(config: Any) -> Path:
         raise InputError(f"config.workdir {workdir}: not writable; choose a writable directory")
     stored = workdir / "config.json"
     if stored.exists():
-        earlier = load_config(stored)
-        if earlier.model.to_dict() != config.model.to_dict():
+        different = first_difference(load_config(stored), config, FREE_TO_CHANGE)
+        if different:
             raise InputError(
-                f"config.workdir {workdir}: holds a run of another model; choose another directory or remove that run"
+                f"config.workdir {workdir}: holds a run with another config.{different}; choose another directory, or "
+                "remove that run"
             )
     return workdir
 
 
-def make_tokenizer(workdir: Path, config: Any, corpus: Corpus) -> Tokenizer:
-    """The run's tokenizer: the one already in the workdir, else trained on the corpus's text."""
+def check_splits(corpus: Corpus, config: Any) -> None:
+    """Raises InputError when a split that will be evaluated has no images: better now than after the training."""
+    needed = {config.eval.split} | ({config.data.val_split} if config.train.eval_every else set())
+    sources = tuple(config.data.sources) or corpus.sources
+    for split in sorted(needed):
+        if not any(corpus.count(name, split) for name in sources):
+            raise InputError(
+                f"{corpus.directory}: no images in split {split!r}, which is to be evaluated; it has "
+                f"{', '.join(corpus.splits)}: set config.eval.split and config.data.val_split to one of these"
+            )
+
+
+def make_tokenizer(workdir: Path, config: Any, corpus: Corpus, sources: Collection[str]) -> Tokenizer:
+    """The run's tokenizer: the one already in the workdir, else trained on the ontology and the sources' captions."""
     path = workdir / "tokenizer.json"
     if path.exists():
         return load_tokenizer(path)
-    ontology = corpus.ontology
+    ontology, split = corpus.ontology, config.data.train_split
     texts = [text for node in ontology for text in ontology.sentences(node)]
-    split = config.data.train_split
-    records = itertools.chain.from_iterable(corpus.source(name, split) for name in corpus.sources)
-    texts += [ontology.caption(record) for record in itertools.islice(records, TOKENIZER_EXAMPLES)]
+    for name in sources:
+        records = itertools.islice(corpus.source(name, split), TOKENIZER_EXAMPLES // len(sources) + 1)
+        texts += [ontology.caption(record) for record in records]
     return train_tokenizer(texts, config.model.text.vocab)
 
 
-def make_state(model: MedPCLIP, config: Any, batch: dict, mesh: jax.sharding.Mesh) -> tuple[TrainState, Any]:
-    """A fresh state, laid out on the mesh, and its optimiser."""
-    init = functools.partial(init_params, model, batch, config.seed)
+def make_labels(corpus: Corpus, config: Any, tokenizer: Tokenizer, sources: Collection[str]) -> LabelBank:
+    """The bank of what has regions in training; in a corpus without any region, of what its images are labelled."""
+    split = config.data.train_split
+    ids = corpus.label_counts(split, sources) or corpus.image_label_counts(split, sources)
+    if not ids:
+        raise InputError(
+            f"{corpus.directory}: split {split!r} has no labelled region or image; there is nothing to learn"
+        )
+    return make_bank(corpus.ontology, sorted(ids), tokenizer, config.input.label_variants, config.input.label_context)
+
+
+def make_state(model: MedPCLIP, config: Any, mesh: jax.sharding.Mesh) -> tuple[Any, Any, TrainState]:
+    """The optimiser, the state's layout on the mesh, and a fresh state laid out so."""
+    init = functools.partial(init_params, model, config.seed)
     optimizer = make_optimizer(config.optim, config.train.steps, jax.eval_shape(init))
 
     def fresh() -> TrainState:
@@ -149,7 +176,7 @@ def make_state(model: MedPCLIP, config: Any, batch: dict, mesh: jax.sharding.Mes
         return TrainState(jax.numpy.zeros((), jax.numpy.int32), params, optimizer.init(params))
 
     layout = sharding.state_sharding(jax.eval_shape(fresh), mesh)
-    return jax.jit(fresh, out_shardings=layout)(), optimizer
+    return optimizer, layout, jax.jit(fresh, out_shardings=layout)()
 
 
 def make_device_bank(corpus: Corpus, config: Any, labels: LabelBank, mesh: jax.sharding.Mesh) -> Bank:
@@ -160,7 +187,7 @@ def make_device_bank(corpus: Corpus, config: Any, labels: LabelBank, mesh: jax.s
 
 def iterate(batches: grain.MapDataset, config: Any, start: int) -> Iterable[dict[str, np.ndarray]]:
     """Batches from `start` on, prepared by threads while the device works."""
-    options = grain.ReadOptions(num_threads=config.input.threads, prefetch_buffer_size=2 * config.input.threads)
+    options = grain.ReadOptions(num_threads=config.input.threads, prefetch_buffer_size=config.input.threads)
     return batches[start:].to_iter_dataset(options)
 
 

@@ -44,5 +44,5 @@ class MedPCLIP(nn.Module):
         return self.text(tokens)
 
     def scale(self) -> Array:
-        """Factor of the cosine in every softmax, at most 100 as in CLIP."""
-        return jnp.exp(jnp.minimum(self.logit_scale, jnp.log(100.0)))
+        """Factor of the cosine in every softmax; training keeps it at 100 or below, as CLIP does."""
+        return jnp.exp(self.logit_scale)
