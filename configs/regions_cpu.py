@@ -28,7 +28,7 @@ def get_config():
     config.optim.learning_rate = 1.2e-3
     config.optim.weight_decay = 0.1
 
-    config.train.steps = 1500
+    config.train.steps = 2000
     config.train.log_every = 50
     config.train.checkpoint_every = 500
     config.eval.split = "val"  # what settings are chosen on; `python -m medp_clip_jax.evaluate` reads test, once
