@@ -87,7 +87,8 @@ def may_mirror(example: RegionExample, enabled: bool, ontology) -> bool:
     """Whether left and right of this image may be swapped: configuration and source agree, and nothing names a side."""
     if not (enabled and example.flips):
         return False
-    if set(label_names.SIDES).intersection(label_names.words_of(f"{example.caption} {example.view}")):
+    words = label_names.words_of(f"{example.caption} {example.view} {example.anatomy}")
+    if set(label_names.SIDES).intersection(words):
         return False
     labels = (*example.image_labels, *(region.label for region in example.regions))
     return not any(ontology[label].laterality for label in labels if label in ontology)

@@ -132,6 +132,7 @@ def test_mirroring_twice_changes_nothing_and_leaves_padding_alone(seed):
         ({"flips": True, "caption": "Cyst of the right kidney."}, True, False),
         ({"flips": True, "caption": "A bright spot."}, True, True),
         ({"flips": True, "view": "left eye"}, True, False),
+        ({"flips": True, "anatomy": "left hand"}, True, False),
         ({"flips": True, "image_labels": ("unknown",)}, True, True),
     ],
 )
