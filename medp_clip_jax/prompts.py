@@ -119,7 +119,13 @@ class RegionPrompts:
 
     @staticmethod
     def combine(a: "RegionPrompts", b: "RegionPrompts") -> "RegionPrompts":
-        """Both prompts on the same regions, [batch, regions]: all points; where both have a box or mask, `b`'s wins."""
+        """Both prompts on the same regions, [batch, regions]: all points; where both have a box or mask, `b`'s wins.
+
+        Masks of two types become coverage in [0, 1].
+
+        Raises:
+          InputError: the shapes [batch, regions] or the resolutions of the masks differ.
+        """
         if a.valid.shape != b.valid.shape:
             raise InputError(f"combine: expected the same [batch, regions], got {a.valid.shape} and {b.valid.shape}")
         if a.masks.shape != b.masks.shape and np.any(a.mask_valid) and np.any(b.mask_valid):
@@ -131,7 +137,9 @@ class RegionPrompts:
         elif not np.any(a.mask_valid):
             masks = b.masks
         else:
-            masks = np.where(np.asarray(b.mask_valid)[..., None, None], b.masks, a.masks)
+            same = a.masks.dtype == b.masks.dtype  # else their scales may differ
+            first, second = (a.masks, b.masks) if same else (unit_masks(a), unit_masks(b))
+            masks = np.where(np.asarray(b.mask_valid)[..., None, None], second, first)
         return RegionPrompts(
             points=np.concatenate([a.points, b.points], 2),
             point_labels=np.concatenate([a.point_labels, b.point_labels], 2),

@@ -86,6 +86,17 @@ def test_a_mask_goes_before_a_box_and_flags_before_values():
     assert not has_prompt(off).any()
 
 
+@pytest.mark.parametrize("dtype", [bool, np.float32])
+def test_masks_of_two_types_are_combined_on_one_scale(dtype):
+    half, full = np.full((1, 2, 4, 4), 51, np.uint8), np.ones((1, 2, 4, 4), dtype)
+    a, b = RegionPrompts.from_masks(half), RegionPrompts.from_masks(half).replace(masks=full)
+    b = b.replace(mask_valid=np.array([[True, False]]))
+    both = RegionPrompts.combine(a, b)
+    np.testing.assert_allclose(both.masks[0, :, 0, 0], [1, 0.2], rtol=1e-6)
+    b = a.replace(mask_valid=b.mask_valid)
+    assert RegionPrompts.combine(a, b).masks.dtype == np.uint8  # as they came
+
+
 def test_mask_boxes_bound_the_mask():
     mask = np.zeros((1, 1, 10, 20), np.uint8)
     mask[0, 0, 2:5, 4:14] = 1
