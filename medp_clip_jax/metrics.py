@@ -1,6 +1,8 @@
 """Where a run's figures go: the progress bar, `metrics.jsonl` and TensorBoard."""
 
 import json
+import math
+import os
 import time
 from pathlib import Path
 
@@ -9,14 +11,17 @@ import tqdm
 
 
 class MetricWriter:
-    """Writes one line of `metrics.jsonl` per report; an interrupted run's lines from `start` on are dropped."""
+    """Writes one line of `metrics.jsonl` per report; an interrupted run's lines after step `start` are dropped."""
 
     def __init__(self, workdir: Path, start: int, steps: int):
         path = workdir / "metrics.jsonl"
-        kept = [line for line in path.read_text().splitlines() if _step(line) <= start] if path.exists() else []
-        path.write_text("".join(line + "\n" for line in kept))
+        if path.exists():
+            kept = [line for line in path.read_text(errors="replace").splitlines() if _step(line) <= start]
+            shorter = path.with_suffix(".partial")  # a kill while it is written must not cost the history
+            shorter.write_text("".join(line + "\n" for line in kept))
+            os.replace(shorter, path)
         self._file = path.open("a")
-        self._board = tensorboardX.SummaryWriter(str(workdir / "tensorboard"), purge_step=start, write_to_disk=True)
+        self._board = tensorboardX.SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1, write_to_disk=True)
         self._bar = tqdm.tqdm(total=steps, initial=start, unit="step", dynamic_ncols=True, mininterval=1.0)
         self._clock, self._images, self._regions = time.monotonic(), 0, 0
 
@@ -26,8 +31,9 @@ class MetricWriter:
         self._bar.update()
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
-        """Records the metrics of a step."""
-        self._file.write(json.dumps({"step": step, **metrics}) + "\n")
+        """Records the metrics of a step; what is not finite is null in the file, since JSON knows no NaN."""
+        finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+        self._file.write(json.dumps({"step": step, **finite}, allow_nan=False) + "\n")
         self._file.flush()
         for name, value in metrics.items():
             self._board.add_scalar(name, value, step)
@@ -55,6 +61,6 @@ class MetricWriter:
 
 def _step(line: str) -> float:
     try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError):  # the last line of a killed run may be cut short
-        return float("inf")
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):  # the last line of a killed run may be cut short
+        return math.inf
