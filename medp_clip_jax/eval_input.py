@@ -12,8 +12,6 @@ from medp_clip_jax.loading import Loaded, cut_mask, load, max_side
 from medp_clip_jax.prompts import RegionPrompts
 from medp_clip_jax.records import RegionExample
 
-KINDS = ("mask", "box", "point")
-
 
 @dataclasses.dataclass(frozen=True)
 class EvalTable:
@@ -61,7 +59,7 @@ def eval_table(corpus, split: str, sources: Sequence[str] | None = None) -> Eval
     )
 
 
-def eval_batches(corpus, table: EvalTable, config, kinds: Sequence[str] = KINDS) -> Iterator[dict]:
+def eval_batches(corpus, table: EvalTable, config, kinds: Sequence[str] = simulate.EXACT) -> Iterator[dict]:
     """Batches of `config.eval.batch_size` rows, each one image and up to `config.eval.regions` of its regions, nothing
     left out.
 
@@ -71,10 +69,10 @@ def eval_batches(corpus, table: EvalTable, config, kinds: Sequence[str] = KINDS)
     padding. An image with more regions takes several rows, one without regions takes one, and the last batch is padded,
     so every batch has the same shapes. InputError names an unreadable record.
     """
-    unknown = set(kinds) - set(KINDS)
+    unknown = set(kinds) - set(simulate.EXACT)
     if unknown:
         raise InputError(
-            f"evaluation prompts: expected kinds among {', '.join(KINDS)}, got {', '.join(sorted(unknown))}"
+            f"evaluation prompts: expected kinds among {', '.join(simulate.EXACT)}, got {', '.join(sorted(unknown))}"
         )
     rows = _rows(table, config.eval.regions)
     size = config.eval.batch_size

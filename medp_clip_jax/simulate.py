@@ -11,7 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
-KINDS = ("mask", "box", "point", "box_point", "mask_box")
+EXACT = ("mask", "box", "point")  # kinds of prompt that evaluation asks by
+KINDS = (*EXACT, "box_point", "mask_box")  # that training simulates
+REFERENCES = ("none", "crop")  # what evaluation compares with, no prompts: the whole image, the region cut out
 _SEARCH = 64  # training clicks search the centre of a mask on a grid of at most this side
 
 
@@ -86,22 +88,6 @@ def centre_click(mask: np.ndarray) -> tuple[float, float]:
     return float(x) + 0.5, float(y) + 0.5
 
 
-def corrective_click(mask: np.ndarray, predicted: np.ndarray) -> tuple[tuple[float, float], int] | None:
-    """The next 'center' click on a prediction, both masks [height, width]: ((x, y) in pixels, label), or None where
-    they agree.
-
-    It lands in the larger of the two errors, by the maximum of their distance transforms: label 1 where the region was
-    missed, 0 where too much was taken (RITM, SAM 2).
-    """
-    mask, predicted = np.asarray(mask, bool), np.asarray(predicted, bool)
-    missed, taken = mask & ~predicted, predicted & ~mask
-    if not (missed.any() or taken.any()):
-        return None
-    depth = [ndimage.distance_transform_edt(np.pad(error, 1)).max() for error in (missed, taken)]
-    label = int(depth[0] >= depth[1])
-    return centre_click(missed if label else taken), label
-
-
 def jitter_box(
     box: Sequence[float], view: Sequence[float], amount: float, rng: np.random.Generator
 ) -> tuple[float, float, float, float]:
@@ -154,8 +140,8 @@ def empty_prompts(regions: int, points: int, size: int) -> dict[str, np.ndarray]
 
 
 def write_exact(prompts: dict[str, np.ndarray], row: int, target: Target, view: Sequence[float], kind: str) -> None:
-    """Writes the evaluation prompt of a region into row `row`: its exact mask or box, or one click ("mask", "box" or
-    "point").
+    """Writes the evaluation prompt of a region into row `row`: its exact mask or box, or one click (`kind` is one
+    of `EXACT`).
 
     A region without a mask is asked by its box where the kind is "mask", and by a click on the centre of its box.
     """

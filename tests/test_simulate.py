@@ -80,16 +80,6 @@ def test_centre_click_counts_the_border_as_outside():
     assert simulate.centre_click(np.ones((5, 9), bool)) == (2.5, 2.5)
 
 
-def test_corrective_click_lands_in_the_larger_error():
-    mask, predicted = np.zeros((20, 20), bool), np.zeros((20, 20), bool)
-    mask[2:11, 2:11] = True
-    assert simulate.corrective_click(mask, mask) is None
-    assert simulate.corrective_click(mask, predicted) == ((6.5, 6.5), 1)
-    predicted[2:11, 2:9] = True  # misses two columns
-    predicted[14:19, 14:19] = True  # takes a 5 x 5 square
-    assert simulate.corrective_click(mask, predicted) == ((16.5, 16.5), 0)
-
-
 @hypothesis.given(SEEDS, st.floats(0, 0.5))
 def test_jittered_boxes_stay_in_the_view_and_keep_their_place(seed, amount):
     rng = np.random.default_rng(seed)
@@ -165,7 +155,7 @@ def test_clicks_are_single_half_of_the_time_and_sometimes_outside():
     assert 0.3 < (labels == 0).sum() / (labels[:, 1:] >= 0).sum() < 0.5
 
 
-@pytest.mark.parametrize("kind", ["mask", "box", "point"])
+@pytest.mark.parametrize("kind", simulate.EXACT)
 def test_exact_prompts(kind):
     mask = np.zeros((20, 40), bool)
     mask[5:10, 10:20] = True

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.metrics import average_precision_score
 
+from medp_clip_jax import simulate
 from medp_clip_jax.evaluators.encode import Encoded
 
 PAIR_REGIONS = 16  # regions of an image that are compared with each other, spread evenly over its list
-PROMPTS = ("mask", "box", "point")
 
 
 def evaluate(encoded: Encoded, text: np.ndarray, ids: Sequence[str]) -> tuple[dict[str, float], dict]:
@@ -45,7 +45,7 @@ def evaluate(encoded: Encoded, text: np.ndarray, ids: Sequence[str]) -> tuple[di
             count, edges = np.histogram(cosines, bins=40, range=(-1.0, 1.0))
             details["histograms"][kind] = {"count": count.tolist(), "edges": edges.tolist()}
         flat |= {f"context/{kind}/{name}": value for name, value in retention(encoded, embedding, text, rows).items()}
-    prompts = [kind for kind in PROMPTS if kind in encoded.regions]
+    prompts = [kind for kind in simulate.EXACT if kind in encoded.regions]
     for first, second in itertools.combinations(prompts, 2):
         cosines = (encoded.regions[first] * encoded.regions[second]).sum(-1)
         if len(cosines):

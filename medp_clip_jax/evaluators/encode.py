@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from medp_clip_jax import simulate
 from medp_clip_jax.augment import letterbox, with_margin
 from medp_clip_jax.eval_input import EvalTable, eval_batches, eval_table
 from medp_clip_jax.models.clip import Images, MedPCLIP
@@ -21,7 +22,7 @@ from medp_clip_jax.ontology import Ontology
 from medp_clip_jax.prompts import RegionPrompts
 from medp_clip_jax.records import decode_image
 
-KINDS = ("mask", "box", "point", "none", "crop")
+KINDS = (*simulate.EXACT, *simulate.REFERENCES)
 SENTENCES = 256  # encoded at a time
 
 
@@ -44,7 +45,7 @@ def encode_corpus(model, params, corpus, split: str, config, kinds: Sequence[str
     `model` is the public `Model` or the flax module: only its `config` is read.
     """
     table = eval_table(corpus, split, tuple(config.data.sources) or None)
-    prompted = tuple(kind for kind in kinds if kind not in ("none", "crop"))
+    prompted = tuple(kind for kind in kinds if kind not in simulate.REFERENCES)
     width = config.model.embed
     image = np.zeros((len(table.images), width), np.float32)
     empty = np.zeros_like(image)
