@@ -32,11 +32,11 @@ def windows(prompts: RegionPrompts, rectangle: Array, margin: float, click_windo
     low, high = jnp.where(inside, points, jnp.inf).min(2), jnp.where(inside, points, -jnp.inf).max(2)
     side = click_window * extent.max(-1, keepdims=True) / extent
     half = jnp.maximum(high - low, side[:, None]) / 2
-    around = jnp.concatenate([(low + high) / 2 - half, (low + high) / 2 + half], -1)
+    close = jnp.concatenate([(low + high) / 2 - half, (low + high) / 2 + half], -1)
 
     boxed = (jnp.asarray(prompts.box_valid) | jnp.asarray(prompts.mask_valid))[..., None]
     clicked = inside.any(2)
-    return jnp.where(boxed, boxes, jnp.where(clicked, around, canvas_window(rectangle)[:, None]))
+    return jnp.where(boxed, boxes, jnp.where(clicked, close, canvas_window(rectangle)[:, None]))
 
 
 def canvas_window(rectangle: Array) -> Array:
@@ -121,7 +121,7 @@ class PromptEncoder(nn.Module):
             joint = joint + self._drop(seen)
         if c.prompt.context:
             wide = around(close, images.rectangle, c.prompt.context)
-            joint = joint + Glimpse(c.prompt.glimpse or 16, hidden, dtype, name="context")(images, prompts, wide, sigma)
+            joint = joint + Glimpse(c.prompt.glimpse, hidden, dtype, name="context")(images, prompts, wide, sigma)
         offset = nn.Dense(c.image.width, kernel_init=nn.initializers.zeros, dtype=dtype, name="out")(nn.gelu(joint))
         return jnp.where(has_prompt(prompts)[..., None], offset, 0)
 
