@@ -21,6 +21,8 @@ def variant(name: str) -> ml_collections.ConfigDict:
     model.image.update(size=int(size or 224), patch=patch, width=width, depth=depth, heads=heads)
     model.text.update(context=77, width=text_width, depth=text_depth, heads=text_heads)
     model.embed = embed
+    if name == "H/14":
+        model.activation = "gelu"  # as in open_clip, which published it; the others are OpenAI's
     return model
 
 
