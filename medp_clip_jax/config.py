@@ -2,43 +2,59 @@
 
 import difflib
 import json
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import ml_collections
 
 from configs import common
+from medp_clip_jax import simulate
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.models.fusion import FUSIONS
 from medp_clip_jax.models.layers import ACTIVATIONS, REMAT
 
 FREE = ("data.weights", "optim.module_rates")  # sections whose keys the user chooses
-CHOICES = {
+CHOICES = {  # field -> what it, or each of its items, may be
     "input.view": ("image", "crop"),
     "model.fusion": tuple(FUSIONS),
     "model.activation": tuple(ACTIVATIONS),
     "model.dtype": ("float32", "bfloat16"),
     "model.remat": ("none", *REMAT),
     "loss.image_text_kind": ("softmax", "sigmoid"),
+    "eval.kinds": (*simulate.EXACT, *simulate.REFERENCES),
+    "eval.val_kinds": (*simulate.EXACT, *simulate.REFERENCES),
 }
-POSITIVE = (
-    "model.image.size",
-    "model.image.patch",
-    "model.image.depth",
-    "model.text.depth",
-    "model.embed",
-    "input.batch_size",
-    "input.regions",
-    "input.points",
-    "input.label_variants",
-    "train.steps",
-    "train.log_every",
-    "train.checkpoint_every",
-    "train.keep",
-    "eval.batch_size",
-    "eval.regions",
-)
+TINY = 1e-12  # stands for "more than 0"
+RANGES = {  # least and greatest value -> fields; all the numbers of a section or tuple
+    (1, math.inf): (
+        *("model.image.size", "model.image.patch", "model.image.width", "model.image.depth", "model.image.heads"),
+        *("model.text.width", "model.text.depth", "model.text.heads", "model.embed", "model.unroll"),
+        *("input.batch_size", "input.regions", "input.points", "input.label_variants", "input.threads"),
+        *("train.steps", "train.log_every", "train.checkpoint_every", "train.keep", "train.max_bad_steps"),
+        *("eval.batch_size", "eval.regions"),
+    ),
+    (3, math.inf): ("model.text.context", "input.label_context"),  # start, a token, end
+    (4, math.inf): ("model.prompt.hidden",),  # the glimpse's first layer has a quarter
+    (258, math.inf): ("model.text.vocab",),  # bytes, start and end
+    (0, math.inf): (
+        *("model.prompt.octaves", "model.prompt.glimpse", "model.prompt.context", "model.prompt.margin"),
+        *("data.temperature", "data.weights", "input.jitter", "input.prompt_kinds", "input.cache_images"),
+        *("loss.image_text", "loss.region_to_text", "loss.text_to_region", "loss.tau"),
+        *("optim.learning_rate", "optim.weight_decay", "optim.module_rates", "train.eval_every", "eval.gallery"),
+    ),
+    (TINY, math.inf): (
+        *("model.image.mlp_ratio", "model.text.mlp_ratio", "model.norm_eps"),
+        *("model.prompt.click_window", "model.std", "optim.clip_norm"),
+    ),
+    (0, 1): ("model.mean", "model.prompt.glimpse_drop", "optim.warmup", "optim.final"),
+    (TINY, 1): ("input.crop_scale",),
+    (0, 0.999999): ("optim.beta1", "optim.beta2"),
+    (1, 64): ("input.mask_size",),
+    (0, 2**31 - 1): ("seed",),
+}
+LENGTHS = {"input.crop_scale": 2, "model.mean": 3, "model.std": 3}
 
 
 def validate(config: ml_collections.ConfigDict) -> None:
@@ -49,18 +65,35 @@ def validate(config: ml_collections.ConfigDict) -> None:
     """
     _compare(config, common.get_config(), "")
     for path, allowed in CHOICES.items():
-        if _get(config, path) not in allowed:
-            raise InputError(f"config.{path}: expected one of {', '.join(allowed)}, got {_get(config, path)!r}")
-    for path in POSITIVE:
-        if _get(config, path) < 1:
-            raise InputError(f"config.{path}: expected at least 1, got {_get(config, path)}")
+        for name, value in _items(config, path):
+            if value not in allowed:
+                raise InputError(f"config.{name}: expected one of {', '.join(allowed)}, got {value!r}")
+    for path, length in LENGTHS.items():
+        if len(_get(config, path)) != length:
+            raise InputError(f"config.{path}: expected {length} numbers, got {_get(config, path)!r}")
+    for (least, greatest), paths in RANGES.items():
+        for name, value in (item for path in paths for item in _items(config, path)):
+            number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+            if not number or not least <= value <= greatest:
+                wanted = "more than 0" if least == TINY else f"at least {least:g}"
+                wanted += "" if greatest == math.inf else f" and at most {greatest:g}"
+                raise InputError(f"config.{name}: expected a number, {wanted}, got {value!r}")
+    _check_together(config)
+
+
+def _check_together(config: ml_collections.ConfigDict) -> None:
+    """What one field asks of another."""
     for name in ("image", "text"):
         tower = config.model[name]
         if tower.width % tower.heads:
             raise InputError(f"config.model.{name}: width {tower.width} is not a multiple of {tower.heads} heads")
-    image = config.model.image
+    image, prompt, scale = config.model.image, config.model.prompt, config.input.crop_scale
     if image.size % image.patch:
         raise InputError(f"config.model.image: size {image.size} is not a multiple of patch {image.patch}")
+    if prompt.context and not prompt.glimpse:
+        raise InputError("config.model.prompt: context needs glimpse, the side in which it is seen; set it to 16, say")
+    if scale[0] > scale[1]:
+        raise InputError(f"config.input.crop_scale: expected the smaller share first, got {scale}")
     if config.input.label_context > config.model.text.context:
         raise InputError(
             f"config.input.label_context: {config.input.label_context} tokens do not fit the text context of "
@@ -115,6 +148,15 @@ def _get(config: ml_collections.ConfigDict, path: str) -> Any:
     for key in path.split("."):
         config = config[key]
     return config
+
+
+def _items(config: ml_collections.ConfigDict, path: str) -> Iterator[tuple[str, Any]]:
+    """The values of a section with their paths, the items of a tuple, else the value itself."""
+    value = _get(config, path)
+    if isinstance(value, ml_collections.ConfigDict):
+        yield from ((f"{path}.{key}", inner) for key, inner in value.items())
+    else:
+        yield from ((path, item) for item in (value if isinstance(value, (tuple, list)) else [value]))
 
 
 def save_config(config: ml_collections.ConfigDict, path: Path) -> None:

@@ -8,7 +8,7 @@ import ml_collections
 import pytest
 
 from configs import common
-from medp_clip_jax.config import load_config, save_config, validate
+from medp_clip_jax.config import RANGES, load_config, save_config, validate
 from medp_clip_jax.errors import InputError
 
 FILES = sorted(
@@ -22,6 +22,12 @@ def named(tmp: str = "run") -> ml_collections.ConfigDict:
     return config
 
 
+def leaves(section: dict, path: str = ""):
+    """(path, value) of every field."""
+    for key, value in section.items():
+        yield from leaves(value, f"{path}{key}.") if isinstance(value, dict) else [(path + key, value)]
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_every_config_file_is_valid(name):
     validate(importlib.import_module(f"configs.{name}").get_config())
@@ -32,6 +38,20 @@ def test_every_variant_is_valid(name):
     config = named()
     config.model = common.variant(name)
     validate(config)
+
+
+def test_variants_have_the_activation_of_their_published_weights():
+    assert common.variant("H/14").activation == "gelu"  # open_clip's ViT-H-14
+    assert common.variant("L/14@336").activation == "quick_gelu"  # OpenAI's
+
+
+def test_every_number_has_one_range():
+    ranged = [path for fields in RANGES.values() for path in fields]
+    assert len(set(ranged)) == len(ranged)
+    fields = leaves(common.get_config().to_dict())
+    numbers = {path for path, value in fields if isinstance(value, (int, float)) and not isinstance(value, bool)}
+    unchecked = {path for path in numbers if path not in ranged and path.rpartition(".")[0] not in ranged}
+    assert unchecked == {"mesh.data", "mesh.fsdp"}  # -1 has a meaning there, and the devices decide
 
 
 def test_an_unknown_key_names_the_nearest():
@@ -60,6 +80,28 @@ def test_an_unknown_key_names_the_nearest():
         ("input.label_context", 99, "text context"),
         ("workdir", "", "config.workdir"),
         ("input", 3, "expected a section"),
+        ("model.image.heads", 0, "config.model.image.heads: expected a number, at least 1"),
+        ("model.prompt.hidden", 0, "at least 4"),
+        ("model.text.vocab", 257, "at least 258"),
+        ("input.threads", 0, "at least 1"),
+        ("input.mask_size", 65, "at least 1 and at most 64"),
+        ("input.crop_scale", (0.0, 2.0), "more than 0 and at most 1, got 0.0"),
+        ("input.crop_scale", (0.5, 2.0), "got 2.0"),
+        ("input.crop_scale", ("a", "b"), "expected a number"),
+        ("input.crop_scale", (0.5,), "expected 2 numbers"),
+        ("input.crop_scale", (0.9, 0.5), "smaller share first"),
+        ("optim.warmup", 1.5, "at least 0 and at most 1"),
+        ("optim.warmup", float("nan"), "at least 0 and at most 1"),
+        ("optim.learning_rate", float("inf"), "expected a number"),
+        ("optim.module_rates", {"visual": "slow"}, "config.optim.module_rates.visual: expected a number"),
+        ("data.weights", {"mine": None}, "config.data.weights.mine: expected a number"),
+        ("data.weights", {"mine": -1.0}, "at least 0"),
+        ("loss.region_to_text", -1.0, "at least 0"),
+        ("loss.tau", -0.5, "at least 0"),
+        ("eval.kinds", ("mask", "masks"), "expected one of mask, box, point, none, crop, got 'masks'"),
+        ("eval.val_kinds", (3,), "expected one of mask"),
+        ("train.best_metric", 3, "expected str"),
+        ("model.prompt", common.get_config().model.prompt.to_dict() | {"context": 0.5, "glimpse": 0}, "needs glimpse"),
     ],
 )
 def test_bad_values_are_refused_in_words(path, value, words):
@@ -71,7 +113,7 @@ def test_bad_values_are_refused_in_words(path, value, words):
     section[last] = value
     with pytest.raises(InputError) as error:
         validate(ml_collections.ConfigDict(config))
-    assert words in str(error.value)
+    assert words in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_missing_key_is_named():
