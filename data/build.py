@@ -6,6 +6,7 @@ written beside its place and renamed, so an error or interrupt leaves what was t
 """
 
 import collections
+import contextlib
 import json
 import pathlib
 import signal
@@ -41,7 +42,8 @@ def build_corpus(output: pathlib.Path, sources: Sequence[OpenSource], shipped: O
     """Writes the sources into the corpus at `output`, new or existing, and returns it opened.
 
     Raises InputError if `output` cannot be written or is something else, if a source cannot be used at all, if nothing
-    usable is found, or, under a strict report, at the first bad record.
+    usable is found, if a source that would stay has a label that the ontology has since given to another node, or,
+    under a strict report, at the first bad record.
     """
     with staged(output) as (work, commit):
         old = _existing(output)
@@ -64,6 +66,8 @@ def build_corpus(output: pathlib.Path, sources: Sequence[OpenSource], shipped: O
         if not manifest["sources"]:
             raise InputError(f"{output}: no usable image in the input: nothing was written")
         final = _with_nodes(shipped, ontology, _used(manifest))
+        if old is not None:
+            _check_labels(manifest, final, old)
         final.save(work / ONTOLOGY)
         (work / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         kept = old is not None and all(old.manifest["sources"].get(name) is entries[name] for name in entries)
@@ -127,10 +131,24 @@ def _used(manifest: Mapping[str, Any]) -> set[str]:
 
 
 def _with_nodes(shipped: Ontology, other: Ontology, ids) -> Ontology:
-    """`shipped` plus those nodes of `other` that the labels `ids` need and it lacks."""
+    """`shipped` plus those nodes of `other` that the labels `ids` need and it lacks, as far as they still fit."""
     for node in labels.missing_nodes((label for label in ids if label in other), other, shipped):
-        shipped = shipped.with_node(node)
+        with contextlib.suppress(InputError):  # `shipped` has since given its name to another node
+            shipped = shipped.with_node(node)
     return shipped
+
+
+def _check_labels(manifest: Mapping[str, Any], ontology: Ontology, old: Corpus) -> None:
+    """Raises InputError when sources kept from `old` have labels that did not fit: their records hold the old ids."""
+    used = {name: _used({"sources": {name: entry}}) for name, entry in manifest["sources"].items()}
+    stale = {name: sorted(ids - set(ontology)) for name, ids in used.items() if not ids <= set(ontology)}
+    if stale:
+        name, (label, *_) = next(iter(stale.items()))
+        now = ontology.resolve(label, old.ontology[label].name, name)
+        raise InputError(
+            f"{old.directory}: {', '.join(stale)}: built when {label!r} was no label of the ontology, which now names "
+            f"it {now!r}: build again together with this source (--input= the folder of all), or into a new --output"
+        )
 
 
 def _same(path: pathlib.Path, other: pathlib.Path) -> bool:

@@ -22,6 +22,10 @@ class Report:
         self.skipped[reason] += 1
         print(f"skipped: {place}: {reason}: {detail}", file=sys.stderr)
 
+    def warn(self, place: str, problem: str) -> None:
+        """Reports what can be used, but should be looked at."""
+        print(f"warning: {place}: {problem}", file=sys.stderr)
+
     def new_label(self, place: str, label: str, node: str) -> None:
         """Reports a label that the ontology does not know and that becomes a node of its own."""
         problem = f"label {label!r} is not in the ontology"

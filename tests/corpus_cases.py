@@ -66,6 +66,6 @@ def change_line(path, number, **values):
     write_lines(path, rows)
 
 
-def build(directory, output, only="train", strict=False):
+def build(directory, output, only="train", strict=False, ontology=ONTOLOGY):
     report = Report(strict)
-    return build_corpus(output, folder_sources(directory, ONTOLOGY, only, report), ONTOLOGY, report)
+    return build_corpus(output, folder_sources(directory, ontology, only, report), ontology, report)

@@ -21,6 +21,7 @@ from data.report import Report
 from data.sources.phantoms import phantom_source
 from medp_clip_jax.corpus import open_corpus
 from medp_clip_jax.errors import InputError
+from medp_clip_jax.ontology import Node
 
 
 @pytest.fixture
@@ -149,6 +150,22 @@ def test_labels_of_no_source_leave_the_ontology_again(folder, tmp_path):
     assert "tail" not in build(folder, tmp_path / "corpus").ontology
 
 
+def test_labels_that_the_ontology_has_learned_since_are_resolved_anew(tmp_path):
+    root, output = tmp_path / "root", tmp_path / "corpus"
+    for name in ("first", "second"):
+        change_line(write_folder(root / name, images=2) / "annotations.jsonl", 0, label="tail")
+    build(root, output)
+    before = content(output)
+    learned = ONTOLOGY.with_node(Node("cauda", "cauda", synonyms=("tail",)))
+    with pytest.raises(InputError, match="corpus: second: built when 'tail' .* 'cauda': build again together") as error:
+        build(root / "first", output, ontology=learned)
+    assert "\n" not in str(error.value) and content(output) == before
+    corpus = build(root, output, ontology=learned)
+    assert "tail" not in corpus.ontology
+    for name in corpus.sources:
+        assert corpus.source(name, "train")[0].regions[0].label == "cauda"
+
+
 def content(directory):
     return {
         path.relative_to(directory).as_posix(): path.read_bytes()
@@ -226,6 +243,18 @@ def test_without_splits_groups_stay_together_and_mirrored_copies_train(tmp_path)
     assert set(groups) == {"train", "val", "test"}
     assert sum(len(group) for group in groups.values()) == 60 == len(set.union(*groups.values()))
     assert mirrored <= groups["train"]
+
+
+def test_groups_in_two_splits_are_told(tmp_path, capsys):
+    folder = write_folder(tmp_path / "first", images=6)
+    table = {"i0": "train", "i1": "test", "i2": "train", "i3": "train", "i4": "val", "i5": "unused"}
+    (folder / "splits.json").write_text(json.dumps(table))
+    build(folder, tmp_path / "corpus", only="")
+    told = capsys.readouterr().err
+    assert told.startswith("warning: ") and told.count("\n") == 1
+    assert "first: 1 of 3 groups lie in several splits, such as 'p0' in test and train" in told
+    build(folder, tmp_path / "one", only="test")
+    assert not capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,24 @@ def assign(
             report.skip(f"{place}: {row['image_id']}", "image not in the splits", f"name it in {FILE}")
         elif split != UNUSED:
             splits.setdefault(only or str(split), []).append(row)
-    return dict(sorted(splits.items()))
+    splits = dict(sorted(splits.items()))
+    _check_groups(splits, f"{place}: {name}", report)
+    return splits
+
+
+def _check_groups(splits: Mapping[str, Sequence[Mapping[str, Any]]], place: str, report: Report) -> None:
+    homes: dict[str, list[str]] = {}
+    for split, rows in splits.items():
+        for group in {row["group"]: None for row in rows}:
+            homes.setdefault(group, []).append(split)
+    shared = {group: found for group, found in homes.items() if len(found) > 1}
+    if shared:
+        group, found = next(iter(shared.items()))
+        report.warn(
+            place,
+            f"{len(shared)} of {len(homes)} groups lie in several splits, such as {group!r} in {' and '.join(found)}: "
+            f"what was trained on is no test; give each group one split in {FILE}",
+        )
 
 
 def _hashed(name: str, group: str, train_groups: set[str]) -> str:
