@@ -5,11 +5,12 @@
 prints a table and writes results.json, predictions.npz (for `medp_clip_jax.compare`) and report.html into the output.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from absl import flags, logging
@@ -100,7 +101,7 @@ def open_data(path: str | os.PathLike[str], split: str, cache: str | os.PathLike
     """Opens a corpus, or builds one from a folder of the region schema into the folder `cache`.
 
     Without a splits.json the whole folder becomes the split asked for. The build is kept under a name that changes with
-    the folder's annotations. InputError where `path` is neither, or its build fails.
+    the folder's annotations, images and masks. InputError where `path` is neither, or its build fails.
     """
     path = pathlib.Path(path)
     if (path / MANIFEST).is_file():
@@ -113,10 +114,24 @@ def open_data(path: str | os.PathLike[str], split: str, cache: str | os.PathLike
     digest = hashlib.sha256(split.encode())
     for listing in listings:
         digest.update(listing.read_bytes())
+        digest.update("\n".join(_stamps(listing)).encode())
     arguments = ["--source=folder", f"--input={path}"]
     if not splits:
         arguments.append(f"--split={split}")
     return ensure_corpus(pathlib.Path(cache) / f"{path.resolve().name}-{digest.hexdigest()[:8]}", arguments)
+
+
+def _stamps(listing: pathlib.Path) -> Iterator[str]:
+    """Name, size and time of change of each file that the lines of a listing name as their image or mask."""
+    names = set()
+    for line in listing.read_bytes().splitlines():
+        with contextlib.suppress(ValueError, AttributeError):  # the build says what is wrong with it
+            row = json.loads(line)
+            names |= {row.get(key) for key in ("image", "mask")}
+    for name in sorted(name for name in names if isinstance(name, str)):
+        with contextlib.suppress(OSError, ValueError):
+            state = (listing.parent / name).stat()
+            yield f"{name} {state.st_size} {state.st_mtime_ns}"
 
 
 def _assigns(splits: pathlib.Path, folder: pathlib.Path) -> bool:

@@ -1,6 +1,7 @@
 """Evaluation of a run from end to end, and what is said when it cannot be done."""
 
 import json
+import os
 import subprocess
 import sys
 import types
@@ -182,6 +183,26 @@ def test_folders_are_built_once_and_as_their_splits_say(monkeypatch, tmp_path):
     assert opened(root / "listed")[0] != directory  # another split is another corpus
     (root / "listed" / "images.jsonl").write_text("{}\n{}\n")
     assert opened(root / "listed")[0] not in {call[0] for call in calls[:-1]}
+
+
+def test_changed_pixels_are_another_corpus(monkeypatch, tmp_path):
+    folder = corpus_cases.write_folder(tmp_path / "own", images=2)
+    monkeypatch.setattr(evaluate, "ensure_corpus", lambda directory, arguments: directory)
+
+    def opened():
+        return evaluate.open_data(folder, "test", tmp_path / "cache")
+
+    seen = [opened()]
+    for path in ("masks/0.png", "masks/1_instances.png", "images/1.png"):
+        content = (folder / path).read_bytes()
+        (folder / path).write_bytes(content + b" ")
+        os.utime(folder / path, ns=(0, 0))
+        seen.append(opened())
+        (folder / path).write_bytes(content + b"_")  # of the same size
+        seen.append(opened())
+    (folder / "masks/0.png").unlink()
+    seen.append(opened())
+    assert len(set(seen)) == len(seen) == 8 and opened() == seen[-1]
 
 
 def test_ontologies_are_merged_parents_first():
