@@ -14,6 +14,7 @@ README = HERE / "README.md"
 REQUIRES = [
     "absl-py>=2.3",
     "array_record>=0.8.2",  # the file format, read and written through tensorflow-datasets
+    "chex>=0.1.91",
     "einops>=0.8",
     "flax>=0.12.8",
     "grain>=0.2.18",
@@ -33,7 +34,7 @@ REQUIRES = [
     "tqdm>=4.67",
 ]
 MEDICAL = ["nibabel>=5.3", "pydicom>=3.0"]  # NIfTI and DICOM in predict and in the processor
-TEST = ["chex>=0.1.91", "hypothesis>=6.112", "pytest>=8.3", "pytest-cov>=7.0", "pytest-xdist>=3.6", *MEDICAL]
+TEST = ["hypothesis>=6.112", "pytest>=8.3", "pytest-cov>=7.0", "pytest-xdist>=3.6", *MEDICAL]
 DEV = ["mypy>=1.18", "ruff>=0.14"]
 
 setup(

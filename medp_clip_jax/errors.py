@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 
-from absl import app, logging
+from absl import app, flags, logging
 
 
 class InputError(ValueError):
@@ -13,10 +13,19 @@ class InputError(ValueError):
     """
 
 
-def run_cli(main: Callable[[Sequence[str]], object]) -> None:
-    """Runs an absl `main`; an `InputError` becomes one line on stderr and exit code 2."""
+def run_cli(main: Callable[[list[str]], object]) -> None:
+    """Runs an absl `main`; unusable flags and an `InputError` become one line on stderr and exit code 2."""
 
-    def guarded(argv: Sequence[str]) -> int:
+    def parse(argv: Sequence[str]) -> list[str]:
+        try:
+            return flags.FLAGS(argv)
+        # Overrides of a configuration are applied while flags are parsed, and fail with whatever the config raises.
+        except (flags.Error, AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+            reason = error.args[0] if isinstance(error, KeyError) and error.args else error
+            print(f"error: {' '.join(str(reason).split())}; see --help", file=sys.stderr)
+            sys.exit(2)
+
+    def guarded(argv: list[str]) -> int:
         logging.set_verbosity(logging.WARNING)  # the libraries' progress notes are not the user's
         try:
             main(argv)
@@ -25,4 +34,4 @@ def run_cli(main: Callable[[Sequence[str]], object]) -> None:
             return 2
         return 0
 
-    app.run(guarded)
+    app.run(guarded, flags_parser=parse)

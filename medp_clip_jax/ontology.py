@@ -148,9 +148,9 @@ class Ontology(Mapping[str, Node]):
                 matrix[i, row[ancestor]] = matrix[row[ancestor], i] = True
         return matrix
 
-    def sentences(self, node_id: str, modality: str = "") -> tuple[str, ...]:
+    def sentences(self, node_id: str) -> tuple[str, ...]:
         """All sentences for a node in fixed order, the name first: training variants and evaluation ensemble."""
-        return sentences.of_node(self[node_id], modality)
+        return sentences.of_node(self[node_id])
 
     def caption(self, example: RegionExample, rng: np.random.Generator | None = None) -> str:
         """The example's caption, else a sentence from modality, body part and labels; `rng` (or None) varies it."""

@@ -14,7 +14,7 @@ from medp_clip_jax.tokenizer import Tokenizer
 def save_run_files(
     workdir: Path, config: Any, tokenizer: Tokenizer, corpus: Corpus, labels: LabelBank, sources: Collection[str]
 ) -> None:
-    """Writes `config.json`, `tokenizer.json`, `ontology.json` and `labels.json`: the bank and what it was trained on."""
+    """Writes `config.json`, `tokenizer.json`, `ontology.json` and `labels.json` (the bank, what was trained on)."""
     save_config(config, workdir / "config.json")
     tokenizer.save(workdir / "tokenizer.json")
     corpus.ontology.save(workdir / "ontology.json")

@@ -1,9 +1,9 @@
-"""Text for labels and images: templates by kind and modality, names first because sentences may be truncated."""
+"""Text for labels, by kind, and for images; names come first because sentences may be truncated."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,7 +49,7 @@ MODALITIES = {
     "mr": "an MRI scan",
     "ct": "a CT scan",
 }
-_WITHOUT_MODALITY = {
+_TEMPLATES = {
     "anatomy": ("the {name}", "a medical image showing the {name}", "the region of the {name}"),
     "cell": ("a {name}", "a microscopy image of a {name}", "one {name} under the microscope"),
     "device": ("a {name}", "a medical image with a {name}", "a visible {name}"),
@@ -58,11 +58,6 @@ _WITHOUT_MODALITY = {
     "other": ("the {name}", "a medical image showing {name}"),
     "tissue": ("{name} in a medical image", "an area of {name}", "a sample with {name}"),
 }
-_WITH_MODALITY = {
-    "anatomy": ("the {name} in {scan}", "{scan} showing the {name}"),
-    "image": ("{name}, {scan}",),
-}
-_MORE = ("{name} in {scan}", "{scan} showing {name}")
 _CAPTIONS = ("{scan}{part} showing {labels}", "{labels} in {scan}{part}", "{scan}{part}: {labels}")
 MAX_LABELS = 8
 
@@ -81,20 +76,16 @@ def names(node: Node) -> tuple[str, ...]:
     return (node.name, *(synonym for synonym in node.synonyms if len(synonym) > 3))
 
 
-def of_node(node: Node, modality: str = "") -> tuple[str, ...]:
+def of_node(node: Node) -> tuple[str, ...]:
     """All sentences of a node, without duplicates: each template with each name; every prefix is a balanced sample."""
-    if modality:
-        templates: Sequence[str] = _WITH_MODALITY.get(node.kind, _MORE)
-    else:
-        templates = _WITHOUT_MODALITY[node.kind]
-    known = names(node)
+    templates, known = _TEMPLATES[node.kind], names(node)
     lines = list(known)
     if node.definition:
         lines.insert(1, f"{node.name}: {node.definition}")
     for turn in range(len(templates)):
         for offset, name in enumerate(known):
             template = templates[(turn + offset) % len(templates)]
-            lines.append(template.format(name=name, scan=scan(modality)))
+            lines.append(template.format(name=name))
     return tuple(dict.fromkeys(lines))
 
 

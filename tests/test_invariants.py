@@ -17,7 +17,7 @@ from tests import model_cases as cases
 DTYPES = ("float32", "bfloat16")
 seeds = st.integers(0, 2**32 - 1)
 sizes = st.sampled_from([48, 64])  # 64 is the trained one; the other interpolates positions
-regions = st.just(4)  # one shape, as each is compiled anew; what the regions hold varies
+regions = st.sampled_from([1, 4])  # few shapes, as each is compiled anew; what the regions hold varies
 each = pytest.mark.parametrize("trained", [False, True], ids=["fresh", "trained"])
 both = pytest.mark.parametrize("dtype", DTYPES)
 

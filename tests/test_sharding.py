@@ -28,19 +28,18 @@ config.model = cases.small_config()
 config.mesh.update(data=data, fsdp=fsdp)
 config.train.steps = 5
 rng = np.random.default_rng(0)
-batch = dict(image=cases.random_images(rng, 8), rectangle=np.tile(np.float32([0, 0, 1, 1]), (8, 1)),
-             prompts=cases.random_prompts(rng, 8, 3), label=rng.integers(-1, 5, (8, 3)).astype(np.int32),
-             text=rng.integers(1, 299, (8, 10)).astype(np.int32), text_id=rng.integers(0, 6, 8).astype(np.int32))
+batch = cases.random_batch(rng)
 bank = Bank(rng.integers(1, 299, (5, 2, 6)).astype(np.int32), np.zeros((5, 5), bool), np.zeros(5, np.float32))
 mesh = sharding.make_mesh(config.mesh)
 jax.set_mesh(mesh)
 model = MedPCLIP(config.model)
-state, optimizer = train.make_state(model, config, batch, mesh)
-step = jax.jit(functools.partial(train_step, model, optimizer, config))
+optimizer, layout, state = train.make_state(model, config, mesh)
+step = jax.jit(functools.partial(train_step, model, optimizer, config), out_shardings=(layout, None))
 split = sum(not leaf.is_fully_replicated for leaf in jax.tree.leaves(state.params))
 for _ in range(5):
     state, metrics = step(state, sharding.put_batch(batch, mesh), jax.device_put(bank, sharding.replicated(mesh)))
     print("loss", float(metrics["loss"]))
+assert step._cache_size() == 1, "the layout of the state changed, so that the step was compiled anew"
 print("split", split)
 """
 

@@ -139,14 +139,12 @@ def encode_crops(model, params, corpus, config, table: EvalTable) -> np.ndarray:
     return result
 
 
-def encode_labels(
-    model, params, tokenizer, ontology: Ontology, ids: Sequence[str], context: int, modality: str = ""
-) -> np.ndarray:
+def encode_labels(model, params, tokenizer, ontology: Ontology, ids: Sequence[str], context: int) -> np.ndarray:
     """One embedding per label, float32 [labels, D]: all its sentences are encoded, normalised, averaged and normalised.
 
     Sentences are cut to `context` tokens, as in training.
     """
-    sentences = [ontology.sentences(label, modality) for label in ids]
+    sentences = [ontology.sentences(label) for label in ids]
     texts = [sentence for group in sentences for sentence in group]
     embedded = encode_texts(model, params, tokenizer, texts, context)
     means, start = [], 0
