@@ -23,6 +23,8 @@ def get_config():
     config.input.label_context = 12
     config.input.cache_images = 4000
 
+    config.loss.image_to_labels = 1.0
+
     config.optim.learning_rate = 2e-3
     config.optim.weight_decay = 0.02
 

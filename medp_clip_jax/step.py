@@ -80,17 +80,19 @@ def batch_loss(
         images = Images(batch["image"], batch["rectangle"])
         if with_regions:
             image, regions, text = clip(images, batch["prompts"], batch["text"])
-            return image, text, clip.scale(), clip.logit_bias, regions, clip.encode_text(sentences)
-        return clip.encode_image(images).embedding, clip.encode_text(batch["text"]), clip.scale(), clip.logit_bias
+        else:
+            image, regions, text = clip.encode_image(images).embedding, None, clip.encode_text(batch["text"])
+        return image, regions, text, clip.encode_text(sentences), clip.scale(), clip.logit_bias
 
-    image, text, scale, bias, *region_parts = model.apply({"params": params}, method=forward, rngs={"drop": drop_rng})
+    image, regions, text, labels, scale, bias = model.apply({"params": params}, method=forward, rngs={"drop": drop_rng})
+    metrics = {"scale": scale, "regions": (batch["label"] >= 0).sum()}
     if config.image_text_kind == "sigmoid":
         parts = {"image_text": losses.image_text_sigmoid(image, text, batch["text_id"], scale, bias)}
     else:
         parts = {"image_text": losses.image_text_softmax(image, text, batch["text_id"], scale)}
-    metrics = {"scale": scale, "regions": (batch["label"] >= 0).sum()}
-    if region_parts:
-        regions, labels = region_parts
+    if config.image_to_labels:
+        parts["image_to_labels"] = losses.image_to_labels(image, labels, batch["present"], scale, bank.excluded)
+    if regions is not None:
         regions, target = regions.reshape(-1, regions.shape[-1]), batch["label"].reshape(-1)
         parts["region_to_text"], metrics["region_accuracy"] = losses.region_to_text(
             regions, labels, target, scale, bank.log_prior, config.tau, bank.excluded
