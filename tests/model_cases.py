@@ -30,7 +30,7 @@ def small_config(dtype: str = "float32", fusion: str = "tokens", **image):
 def small_model(dtype: str = "float32", fusion: str = "tokens", trained: bool = False):
     """(model, params), `trained` for a few steps at a rate that moves every parameter."""
     model = MedPCLIP(small_config(dtype, fusion))
-    params = jax.jit(init_params, static_argnums=0)(model, 0)
+    params = jax.jit(functools.partial(init_params, model, 0))()
     return model, train(model, params) if trained else params
 
 
