@@ -176,13 +176,15 @@ def test_labels_in_too_few_images_are_not_ranked():
 
 def test_cosines_between_regions_stay_within_their_image():
     embedding = unit(np.array([[1, 0], [0, 1], [1, 0], [1, 1]], float))
-    found = context_retention.between_regions(embedding, np.array([0, 0, 1, 2]))
+    found = context_retention.between_regions(embedding, np.array([0, 0, 1, 2]), np.arange(4))
     assert found.tolist() == [0.0]
+    alike = context_retention.between_regions(embedding, np.array([0, 0, 1, 2]), np.array([5, 5, 5, 1]))
+    assert not len(alike)  # regions of one label should be alike
 
 
 def test_cosines_of_crowded_images_are_bounded():
     embedding = unit(np.random.default_rng(0).normal(size=(500, 4)))
-    found = context_retention.between_regions(embedding, np.zeros(500, int))
+    found = context_retention.between_regions(embedding, np.zeros(500, int), np.arange(500))
     assert len(found) == context_retention.PAIR_REGIONS * (context_retention.PAIR_REGIONS - 1) / 2
 
 

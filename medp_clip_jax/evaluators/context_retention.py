@@ -37,7 +37,7 @@ def evaluate(encoded: Encoded, text: np.ndarray, ids: Sequence[str]) -> tuple[di
         flat |= {f"retrieval/{kind}/{name}": value for name, value in retrieval(embedding, text, target).items()}
         if kind == "none":
             continue
-        cosines = between_regions(embedding, np.asarray(encoded.table.image_index))
+        cosines = between_regions(embedding, np.asarray(encoded.table.image_index), target)
         if len(cosines):
             flat |= {
                 f"context/{kind}/cosine_between_regions_{name}": value for name, value in _summary(cosines).items()
@@ -53,10 +53,11 @@ def evaluate(encoded: Encoded, text: np.ndarray, ids: Sequence[str]) -> tuple[di
     return flat, details
 
 
-def between_regions(embedding: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """Cosines of all pairs of regions of one image, float [pairs]; at most PAIR_REGIONS regions of an image take part.
+def between_regions(embedding: np.ndarray, image: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """Cosines of the pairs of differently labelled regions of one image, float [pairs].
 
-    `embedding` is L2-normalised [regions, D], `image` int [regions].
+    At most PAIR_REGIONS regions of an image take part. `embedding` is L2-normalised [regions, D], `image` and `label`
+    are int [regions]. Regions of one label should be alike, and would hide whether a place changes the embedding.
     """
     order = np.argsort(image, kind="stable")
     starts = np.flatnonzero(np.diff(image[order], prepend=-1))
@@ -64,8 +65,9 @@ def between_regions(embedding: np.ndarray, image: np.ndarray) -> np.ndarray:
     for rows in np.split(order, starts[1:]):
         if len(rows) > PAIR_REGIONS:
             rows = rows[np.linspace(0, len(rows) - 1, PAIR_REGIONS).round().astype(int)]
-        some = embedding[rows]
-        cosines.append((some @ some.T)[np.triu_indices(len(rows), 1)])
+        some, first, second = embedding[rows], *np.triu_indices(len(rows), 1)
+        differ = label[rows[first]] != label[rows[second]]
+        cosines.append((some @ some.T)[first[differ], second[differ]])
     return np.concatenate(cosines)
 
 
