@@ -9,7 +9,7 @@ smoke: $(VENV)/installed  ## install, then train, evaluate and report on generat
 	$(BIN)/python -m medp_clip_jax.train --config=configs/smoke.py
 
 test: lint  ## install, lint, type-check and run the fast tests
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist loadgroup
 
 test-slow: $(VENV)/installed
 	$(BIN)/pytest -m slow

@@ -45,7 +45,8 @@ print("split", split)
 
 
 def run(devices: int, data: int, fsdp: int) -> tuple[list[float], int]:
-    env = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
+    env = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(data), str(fsdp)],
         cwd=ROOT,
