@@ -21,8 +21,12 @@ def run_cli(main: Callable[[list[str]], object]) -> None:
             return flags.FLAGS(argv)
         # Overrides of a configuration are applied while flags are parsed, and fail with whatever the config raises.
         except (flags.Error, AttributeError, KeyError, OSError, TypeError, ValueError) as error:
-            reason = error.args[0] if isinstance(error, KeyError) and error.args else error
-            print(f"error: {' '.join(str(reason).split())}; see --help", file=sys.stderr)
+            reason = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
+            if isinstance(error, (AttributeError, KeyError)):
+                reason = (
+                    f"no such configuration field: {reason}; fields of an empty section are set together, as a dict"
+                )
+            print(f"error: {reason}; see --help", file=sys.stderr)
             sys.exit(2)
 
     def guarded(argv: list[str]) -> int:
