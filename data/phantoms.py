@@ -43,7 +43,7 @@ GREY = {
 # Organs as ovals, drawn in this order: centre x, y, half-axes, rotation in radians, egg (the lower end is wider).
 OVALS = {
     "lung_right": (-16.5, -16.0, 4.6, 7.8, -0.08, 0.25), "lung_left": (16.5, -16.0, 4.6, 7.8, 0.08, 0.25),
-    "heart": (4.0, -11.0, 4.5, 5.4, -0.5, -0.10), "liver": (-11.5, 4.0, 6.6, 11.2, 1.4, 0.3),
+    "heart": (4.0, -11.0, 4.5, 5.4, -0.5, -0.10), "liver": (-11.5, 2.4, 5.2, 10.8, 1.4, 0.3),
     "stomach": (8.6, 2.2, 4.2, 4.4, 0.4, -0.15), "spleen": (18.2, 2.8, 3.0, 4.8, 0.2, 0.0),
     "urinary_bladder": (0.0, 25.2, 4.8, 2.9, 0.0, 0.0),
 }  # fmt: skip
@@ -61,7 +61,7 @@ FINDING_WEIGHT = {
     "abscess": 1.1, "cyst": 1.2, "calcification": 1.2, "lymph_node": 0.9,
 }  # fmt: skip
 HOSTS = {
-    "hepatic_vessel": ("liver",), "abscess": ("liver", *LUNGS, "body"), "cyst": ("liver", *KIDNEYS, "spleen"),
+    "hepatic_vessel": ("liver",), "abscess": ("liver", *LUNGS, "body"), "cyst": ("liver", *KIDNEYS),
     "calcification": ("liver", "heart"), "lymph_node": ("body",),
 }  # fmt: skip
 RADIUS = {"hepatic_vessel": 4.0, "abscess": 2.9, "cyst": 2.0, "calcification": 2.1, "lymph_node": 1.6}
