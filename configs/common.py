@@ -99,7 +99,6 @@ def get_config() -> ml_collections.ConfigDict:
         {
             "image_text": 1.0,
             "image_text_kind": "softmax",  # softmax (CLIP) | sigmoid (SigLIP)
-            "image_to_labels": 0.0,  # the label bank against the whole image: what is in it, what is not
             "region_to_text": 1.0,
             "text_to_region": 0.5,
             "tau": 0.5,  # strength of the prior correction in training

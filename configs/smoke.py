@@ -23,8 +23,6 @@ def get_config():
     config.input.label_context = 12
     config.input.cache_images = 4000
 
-    config.loss.image_to_labels = 1.0
-
     config.optim.learning_rate = 2e-3
     config.optim.weight_decay = 0.02
 
@@ -32,7 +30,7 @@ def get_config():
     lesions = ("kidney_lesion", "liver_lesion", "lung_lesion")
     config.eval.twins = (("kidney_left", "kidney_right"), ("lung_left", "lung_right"), lesions)
 
-    config.train.steps = 1200
+    config.train.steps = 1600
     config.train.log_every = 25
     config.train.checkpoint_every = 400
     return config

@@ -41,7 +41,7 @@ RANGES = {  # least and greatest value -> fields; all the numbers of a section o
     (0, math.inf): (
         *("model.prompt.octaves", "model.prompt.glimpse", "model.prompt.context", "model.prompt.margin"),
         *("data.temperature", "data.weights", "input.jitter", "input.prompt_kinds", "input.cache_images"),
-        *("loss.image_text", "loss.image_to_labels", "loss.region_to_text", "loss.text_to_region", "loss.tau"),
+        *("loss.image_text", "loss.region_to_text", "loss.text_to_region", "loss.tau"),
         *("optim.learning_rate", "optim.weight_decay", "optim.module_rates", "train.eval_every", "eval.gallery"),
     ),
     (TINY, math.inf): (

@@ -111,11 +111,6 @@ def _kinds(config) -> tuple[tuple[str, ...], np.ndarray]:
     return kinds, cumulative / cumulative[-1]
 
 
-def _labels_in(example: RegionExample, regions: Sequence[int]) -> set[str]:
-    """Labels of the image and of the regions in view."""
-    return {*example.image_labels, *(example.regions[region].label for region in regions)}
-
-
 def _element(
     loaded: Loaded, rng: np.random.Generator, *, config, ontology, tokenizer, index, kinds
 ) -> dict[str, np.ndarray]:
@@ -123,8 +118,6 @@ def _element(
     example, settings = loaded.example, config.input
     view, candidates = _draw(example, index, settings.crop_scale, rng)
     labels = np.full(settings.regions, -1, np.int32)
-    present = np.zeros(len(index), bool)
-    present[[index[label] for label in _labels_in(example, candidates) if label in index]] = True
     prompts = simulate.empty_prompts(settings.regions, settings.points, settings.mask_size)
     if settings.view == "crop" and candidates:
         view = _crop(example, candidates[0], config.model.prompt.margin, rng)
@@ -155,7 +148,6 @@ def _element(
         "image": image,
         "rectangle": rectangle,
         "label": labels,
-        "present": present,
         "text": text,
         # By content, not wording: two wordings of one content must not be pushed apart.
         "text_id": np.int32(text_id(ontology.caption(example))),
@@ -175,7 +167,7 @@ def train_dataset(corpus, config, tokenizer, bank, process_index: int = 0, proce
 
     A batch holds image uint8 [batch, size, size, 3], rectangle float32 [batch, 4] (where the view lies on the canvas,
     in [0, 1]), prompts `RegionPrompts` [batch, regions, ...] in [0, 1] of the view, label int32 [batch, regions] (row
-    of the bank, -1 = padding), present bool [batch, labels] (what is in the image), text int32 [batch, context] and
+    of the bank, -1 = padding), text int32 [batch, context] and
     text_id int32 [batch] (equal content shares it). The examples of a step do not depend on the number of processes:
     process p of P takes every P-th. InputError where the mixture, the prompt kinds or the batch size cannot be used.
     """

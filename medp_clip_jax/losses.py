@@ -69,26 +69,6 @@ def image_text_sigmoid(images: Array, texts: Array, text_id: Array, scale: Array
     return -jax.nn.log_sigmoid(sign * (scale * images @ texts.T + bias)).sum(1).mean()
 
 
-def image_to_labels(images: Array, labels: Array, present: Array, scale: Array, excluded: Array) -> Array:
-    """Labels that are in an image against those that are not, and images that have a label against those that do not.
-
-    `images` [images, dim], `labels` [labels, dim], `present` bool [images, labels]. A softmax tells each pair that
-    belongs together from the pairs of its row, then of its column, that do not; what else belongs there does not
-    compete with it, and ancestors and descendants of what is present are neither. The mean over an image's labels
-    and over images, and the same by columns.
-    """
-    chex.assert_shape(present, (len(images), len(labels)))
-    absent = ~present & ~(present.astype(jnp.float32) @ excluded.astype(jnp.float32) > 0)
-    logits = scale * images @ labels.T
-
-    def mean_over_rows(logits: Array, present: Array, absent: Array) -> Array:
-        others = jax.nn.logsumexp(jnp.where(absent, logits, NEVER), axis=1, keepdims=True)
-        losses = jnp.where(present, jax.nn.softplus(others - logits), 0).sum(1) / jnp.maximum(present.sum(1), 1)
-        return _mean(losses, present.any(1))
-
-    return (mean_over_rows(logits, present, absent) + mean_over_rows(logits.T, present.T, absent.T)) / 2
-
-
 def _mean(values: Array, where: Array) -> Array:
     return jnp.where(where, values, 0).sum() / jnp.maximum(where.sum(), 1)
 

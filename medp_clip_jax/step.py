@@ -90,8 +90,6 @@ def batch_loss(
         parts = {"image_text": losses.image_text_sigmoid(image, text, batch["text_id"], scale, bias)}
     else:
         parts = {"image_text": losses.image_text_softmax(image, text, batch["text_id"], scale)}
-    if config.image_to_labels:
-        parts["image_to_labels"] = losses.image_to_labels(image, labels, batch["present"], scale, bank.excluded)
     if regions is not None:
         regions, target = regions.reshape(-1, regions.shape[-1]), batch["label"].reshape(-1)
         parts["region_to_text"], metrics["region_accuracy"] = losses.region_to_text(

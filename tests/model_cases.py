@@ -38,7 +38,6 @@ def train(model: MedPCLIP, params, steps: int = 8):
     """Parameters after `steps` updates on one random batch."""
     config = common.get_config()
     config.optim.update(learning_rate=3e-2, warmup=0.1)
-    config.loss.image_to_labels = 1.0
     rng = np.random.default_rng(7)
     batch = random_batch(rng)
     bank = Bank(rng.integers(1, 299, (5, 2, 6)).astype(np.int32), np.zeros((5, 5), bool), np.zeros(5, np.float32))
@@ -57,7 +56,6 @@ def random_batch(rng: np.random.Generator, size: int = 8, regions: int = 3) -> d
         "rectangle": np.tile(np.float32([0, 0, 1, 1]), (size, 1)),
         "prompts": random_prompts(rng, size, regions),
         "label": rng.integers(-1, 5, (size, regions)).astype(np.int32),
-        "present": rng.random((size, 5)) < 0.3,
         "text": rng.integers(1, 299, (size, 10)).astype(np.int32),
         "text_id": rng.integers(0, 6, size).astype(np.int32),
     }

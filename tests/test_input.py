@@ -45,7 +45,6 @@ def test_batches_have_the_agreed_shapes_and_types(records):
         "image": ((8, 32, 32, 3), "uint8"),
         "rectangle": ((8, 4), "float32"),
         "label": ((8, 3), "int32"),
-        "present": ((8, len(bank().ids)), "bool"),
         "text": ((8, 16), "int32"),
         "text_id": ((8,), "int32"),
         "prompts.points": ((8, 3, 4, 2), "float32"),

@@ -124,27 +124,6 @@ def test_image_text_softmax_and_sigmoid_by_definition(seed):
     )
 
 
-@settings(max_examples=30, deadline=None)
-@given(seeds)
-def test_image_to_labels_by_definition(seed):
-    rng = np.random.default_rng(seed)
-    x, u, _, excluded, _ = case(seed, regions=7)
-    present = rng.random((7, 6)) < 0.3
-    absent = ~present & ~((present @ excluded.astype(int)) > 0)
-    logits = np.asarray(SCALE * x @ u.T, np.float64)
-
-    def mean_over_rows(logits, present, absent):
-        rows = []
-        for i in range(len(logits)):
-            others = np.exp(logits[i][absent[i]]).sum()
-            terms = [np.log1p(others / np.exp(logits[i, j])) for j in np.flatnonzero(present[i])]
-            rows += [np.mean(terms)] if terms else []
-        return np.mean(rows) if rows else 0.0
-
-    expected = (mean_over_rows(logits, present, absent) + mean_over_rows(logits.T, present.T, absent.T)) / 2
-    np.testing.assert_allclose(losses.image_to_labels(x, u, present, SCALE, excluded), expected, rtol=1e-4, atol=1e-6)
-
-
 @pytest.mark.parametrize("loss", ["region_to_text", "text_to_region"])
 def test_relatives_of_the_target_are_not_pushed_away(loss):
     z, u, target, _, prior = case(5)
