@@ -1,4 +1,4 @@
-"""Builds a corpus, or adds sources to one: `python -m data.build --source=folder --input=DIR --output=DIR`.
+"""Builds a corpus, or adds sources to one: `python -m data.build --source=ADAPTER --input=PATH --output=DIR`.
 
 Sources whose input has not changed are kept, those that have are written anew, all others in the corpus stay. Records
 that cannot be used are reported one line each on stderr and left out; `--strict` stops at the first. The corpus is
@@ -28,14 +28,50 @@ from medp_clip_jax.ontology import Ontology
 
 OpenSource = Callable[[Ontology], Source]
 
+# What `--source=` names: `open_x(path, ontology, shipped, only, report) -> Source`. An adapter whose module has OPTIONS
+# (key -> help) also takes `options`, a mapping of the `--option=key=value` given; it checks their values itself.
+ADAPTERS: dict[str, Callable[..., Source]] = {
+    "folder": folder.open_folder,
+}
+# Where `--input` may hold several data sets: a function from it to the path of each. All others open `--input` itself.
+SEVERAL: dict[str, Callable[[pathlib.Path], list[pathlib.Path]]] = {
+    "folder": folder.find_folders,
+}
+
+
+def adapter_sources(
+    adapter: str, path: pathlib.Path, shipped: Ontology, only: str, report: Report, stated: Sequence[str] = ()
+) -> list[OpenSource]:
+    """Ways to open each data set that adapter finds at `path`; `only` puts all images into one split, `stated` are
+    options as "key=value". Raises InputError for an option that the adapter does not have, or no data set."""
+    open_adapter = ADAPTERS[adapter]
+    known: Mapping[str, str] = getattr(sys.modules[open_adapter.__module__], "OPTIONS", {})
+    options = _options(adapter, known, stated)
+    extra = {"options": options} if known else {}
+
+    def opener(one: pathlib.Path) -> OpenSource:
+        return lambda ontology: open_adapter(one, ontology, shipped, only, report, **extra)
+
+    return [opener(one) for one in SEVERAL.get(adapter, lambda one: [one])(path)]
+
+
+def _options(adapter: str, known: Mapping[str, str], stated: Sequence[str]) -> dict[str, str]:
+    options: dict[str, str] = {}
+    for text in stated:
+        key, equals, value = text.partition("=")
+        if not equals or key not in known:
+            has = "; ".join(f"{name}: {told}" for name, told in known.items()) or "none"
+            raise InputError(f"--option={text}: expected key=value with an option of {adapter}, which are {has}")
+        if key in options:
+            raise InputError(f"--option={text}: {key} is given twice: give each option once")
+        options[key] = value
+    return options
+
 
 def folder_sources(directory: pathlib.Path, shipped: Ontology, only: str, report: Report) -> list[OpenSource]:
     """Ways to open each data set folder at or below `directory`; `only` puts all images into one split."""
 
-    def opener(path: pathlib.Path) -> OpenSource:
-        return lambda ontology: folder.open_folder(path, ontology, shipped, only, report)
-
-    return [opener(path) for path in folder.find_folders(directory)]
+    return adapter_sources("folder", directory, shipped, only, report)
 
 
 def build_corpus(output: pathlib.Path, sources: Sequence[OpenSource], shipped: Ontology, report: Report) -> Corpus:
@@ -157,10 +193,11 @@ def _same(path: pathlib.Path, other: pathlib.Path) -> bool:
 
 def define_flags() -> None:
     """The command line; not at import, so that other programs may define flags of the same names."""
-    flags.DEFINE_enum("source", None, ["folder", "phantoms"], "Kind of source to build.", required=True)
+    flags.DEFINE_enum("source", None, [*ADAPTERS, "phantoms"], "Kind of source to build.", required=True)
     flags.DEFINE_string("output", None, "Corpus directory to make or to add to.", required=True)
-    flags.DEFINE_string("input", None, "folder: a data set folder, or a folder of data set folders.")
-    flags.DEFINE_string("split", "", "folder: put all images into this split (those marked unused stay out).")
+    flags.DEFINE_string("input", None, "What to read; for folder a data set folder, or a folder of such folders.")
+    flags.DEFINE_multi_string("option", [], "key=value: an option of the adapter; repeat for more.")
+    flags.DEFINE_string("split", "", "Put all images into this split (those marked unused stay out).")
     flags.DEFINE_bool("strict", False, "Stop at the first bad record or unknown label instead of reporting it.")
     for split, count in (("train", 4000), ("val", 400), ("test", 800)):
         flags.DEFINE_integer(split, count, f"phantoms: images in {split}.", lower_bound=0)
@@ -177,12 +214,14 @@ def main(argv: Sequence[str]) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, so that nothing is left behind
     try:
         report, shipped = Report(values.strict), shipped_ontology.load()
-        if values.source == "folder":
+        if values.source in ADAPTERS:
             if not values.input:
-                raise InputError("--source=folder needs --input=DIR: the folder with the images")
+                raise InputError(f"--source={values.source} needs --input=DIR: the folder with the images")
             only = check_name(values.split) if values.split else ""
-            sources = folder_sources(pathlib.Path(values.input), shipped, only, report)
+            path = pathlib.Path(values.input)
+            sources = adapter_sources(values.source, path, shipped, only, report, values.option)
         else:
+            _options(values.source, {}, values.option)
             counts = {split: values[split].value or 0 for split in ("train", "val", "test")}
             source = phantoms.phantom_source(counts, values.seed, values.size)
             sources = [lambda ontology: source]

@@ -13,9 +13,11 @@ import pytest
 from corpus_cases import ONTOLOGY, build, change_line, read_lines, write_folder, write_lines
 from PIL import Image
 
+import data.build as build_module
 import data.ontology
-from data.build import build_corpus, folder_sources
+from data.build import adapter_sources, build_corpus, folder_sources
 from data.report import Report
+from data.sources.folder import open_folder
 from data.sources.phantoms import phantom_source
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.ontology import Node
@@ -331,3 +333,23 @@ def test_folder_names_are_found_at_the_root_or_below(tmp_path):
     (tmp_path / "root/other").mkdir()
     assert len(folder_sources(tmp_path / "root", ONTOLOGY, "", Report())) == 2
     assert len(folder_sources(pathlib.Path(tmp_path / "root/a"), ONTOLOGY, "", Report())) == 1
+
+
+def test_options_reach_their_adapter_and_no_other(folder, tmp_path, monkeypatch):
+    seen = []
+
+    def open_with_options(path, ontology, shipped, only, report, *, options):
+        seen.append(dict(options))
+        return open_folder(path, ontology, shipped, only, report)
+
+    monkeypatch.setitem(build_module.ADAPTERS, "slices", open_with_options)
+    monkeypatch.setattr(sys.modules[__name__], "OPTIONS", {"axis": "0, 1 or 2", "window": "a name"}, raising=False)
+    report = Report()
+    sources = adapter_sources("slices", folder, ONTOLOGY, "train", report, ["axis=2", "window=a=b"])
+    build_corpus(tmp_path / "corpus", sources, ONTOLOGY, report)
+    assert seen == [{"axis": "2", "window": "a=b"}]
+    for wrong, message in ((["axi=2"], "axis: 0, 1 or 2; window"), (["axis"], "key=value"), (["axis=1"] * 2, "twice")):
+        with pytest.raises(InputError, match=message):
+            adapter_sources("slices", folder, ONTOLOGY, "train", report, wrong)
+    with pytest.raises(InputError, match="--option=axis=1: .* folder, which are none"):
+        adapter_sources("folder", folder, ONTOLOGY, "train", report, ["axis=1"])
