@@ -22,11 +22,11 @@ def region_to_text(
     `log_prior` [labels] that of the sampled regions; `excluded` [labels, labels] takes ancestors and descendants of
     the target (row) out of the denominator.
     """
-    _check_bank(regions, labels, target, excluded)
+    check_bank(regions, labels, target, excluded)
     chex.assert_shape(log_prior, (len(labels),))
     valid = target >= 0
     row = jnp.maximum(target, 0)
-    cosine = regions @ labels.T
+    cosine = similarities(regions, labels)
     logits = jnp.where(excluded[row], NEVER, scale * cosine + tau * log_prior)
     losses = -jnp.take_along_axis(jax.nn.log_softmax(logits), row[:, None], 1)[:, 0]
     hits = jnp.where(excluded[row], NEVER, cosine).argmax(-1) == row
@@ -39,11 +39,11 @@ def text_to_region(regions: Array, labels: Array, target: Array, scale: Array, e
     Shapes as in `region_to_text`. Regions of a label's ancestors and descendants are neither positive nor negative.
     The mean over labels, not regions, balances the classes.
     """
-    _check_bank(regions, labels, target, excluded)
+    check_bank(regions, labels, target, excluded)
     bank = jnp.arange(len(labels))
     positive = bank[:, None] == target[None]  # [labels, regions]
     candidate = (target >= 0)[None] & ~excluded[:, jnp.maximum(target, 0)]
-    logits = jnp.where(candidate, scale * labels @ regions.T, NEVER)
+    logits = jnp.where(candidate, scale * similarities(labels, regions), NEVER)
     losses = -jnp.where(positive, jax.nn.log_softmax(logits), 0).sum(1) / jnp.maximum(positive.sum(1), 1)
     return _mean(losses, positive.any(1))
 
@@ -53,10 +53,10 @@ def image_text_softmax(images: Array, texts: Array, text_id: Array, scale: Array
 
     Equal `text_id` [images] are all positives of one another, with equal shares (UniCL, arXiv 2204.03610).
     """
-    _check_pairs(images, texts, text_id)
+    check_pairs(images, texts, text_id)
     positive = (text_id[:, None] == text_id[None]).astype(jnp.float32)
     share = positive / positive.sum(1, keepdims=True)
-    logits = scale * images @ texts.T
+    logits = scale * similarities(images, texts)
     forth = -(share * jax.nn.log_softmax(logits)).sum(1).mean()
     back = -(share * jax.nn.log_softmax(logits.T)).sum(1).mean()
     return (forth + back) / 2
@@ -64,23 +64,33 @@ def image_text_softmax(images: Array, texts: Array, text_id: Array, scale: Array
 
 def image_text_sigmoid(images: Array, texts: Array, text_id: Array, scale: Array, bias: Array) -> Array:
     """SigLIP's pairwise sigmoid (arXiv 2303.15343) with a learned `bias`; equal `text_id` [images] are positives."""
-    _check_pairs(images, texts, text_id)
+    check_pairs(images, texts, text_id)
     sign = jnp.where(text_id[:, None] == text_id[None], 1.0, -1.0)
-    return -jax.nn.log_sigmoid(sign * (scale * images @ texts.T + bias)).sum(1).mean()
+    return -jax.nn.log_sigmoid(sign * (scale * similarities(images, texts) + bias)).sum(1).mean()
+
+
+def similarities(rows: Array, columns: Array) -> Array:
+    """Dot products [rows, columns] of `rows` [rows, dim] and `columns` [columns, dim], in full float32.
+
+    A TPU rounds the operands of a float32 product to bfloat16 unless told otherwise, and a scale of up to 100 would
+    magnify the error.
+    """
+    rows, columns = rows.astype(jnp.float32), columns.astype(jnp.float32)
+    return jnp.matmul(rows, columns.T, precision=jax.lax.Precision.HIGHEST)
 
 
 def _mean(values: Array, where: Array) -> Array:
     return jnp.where(where, values, 0).sum() / jnp.maximum(where.sum(), 1)
 
 
-def _check_bank(regions: Array, labels: Array, target: Array, excluded: Array) -> None:
+def check_bank(regions: Array, labels: Array, target: Array, excluded: Array) -> None:
     chex.assert_rank([regions, labels], 2)
     chex.assert_equal_shape_suffix([regions, labels], 1)
     chex.assert_shape(target, (len(regions),))
     chex.assert_shape(excluded, (len(labels), len(labels)))
 
 
-def _check_pairs(images: Array, texts: Array, text_id: Array) -> None:
+def check_pairs(images: Array, texts: Array, text_id: Array) -> None:
     chex.assert_rank([images, texts], 2)
     chex.assert_equal_shape([images, texts])
     chex.assert_shape(text_id, (len(images),))
