@@ -8,23 +8,13 @@ import numpy as np
 from PIL import Image
 
 from medp_clip_jax.errors import InputError
+from medp_clip_jax.intensity import WINDOWS, Window, display_range, level_width, to_uint8
 from medp_clip_jax.records import decode_image
+from medp_clip_jax.volumes import PLANES, Volume, one_line, open_nifti, optional, volume_range
+
+__all__ = ["PLANES", "WINDOWS", "Source", "Window", "nifti_slice", "read_image", "read_mask"]
 
 Source = str | os.PathLike | np.ndarray
-Window = str | tuple[float, float] | None
-
-# CT windows (level, width) in Hounsfield units, as commonly used in reading rooms.
-WINDOWS = {
-    "brain": (40, 80),
-    "subdural": (75, 215),
-    "lung": (-600, 1500),
-    "mediastinum": (50, 350),
-    "soft_tissue": (40, 400),
-    "liver": (30, 150),
-    "bone": (400, 1800),
-}
-PLANES = ("sagittal", "coronal", "axial")  # in the order of the axes of a volume in RAS+ orientation
-AIR = -500  # values below this are Hounsfield units: no other modality stores such numbers
 
 
 def read_image(source: Source, window: Window = None, plane: str = "axial", index: int | None = None) -> np.ndarray:
@@ -33,25 +23,26 @@ def read_image(source: Source, window: Window = None, plane: str = "axial", inde
     `source` is a path to a PNG, JPEG, DICOM, NIfTI (.nii, .nii.gz) or .npy file, or an array [height, width] or
     [height, width, 1, 3 or 4] (alpha is dropped). `window` is a name of `WINDOWS` or (level, width) in the values' own
     units. Without one a DICOM file's own window is taken, CT values get the soft-tissue window, uint8 and floats in
-    [0, 1] stay as they are and anything else is stretched from its 0.5 to its 99.5 percentile. `plane` and `index`
-    choose the slice of a NIfTI volume, counted from the patient's left, back or feet and shown in radiological
-    orientation, `index` also the frame of a DICOM file; by default the middle one. Slices keep their voxel grid.
+    [0, 1] stay as they are and anything else is stretched from its 0.5 to its 99.5 percentile (of a NIfTI volume as a
+    whole, so that its slices can be compared). `plane` and `index` choose the slice of a NIfTI volume, counted from the
+    patient's left, back or feet and shown in radiological orientation, `index` also the frame of a DICOM file; by
+    default the middle one. Slices keep their voxel grid.
 
     Raises:
       InputError: missing or unreadable file, an array of another shape, or an unknown window, plane or index.
     """
-    level_width = _level_width(window)
+    level_and_width = level_width(window)
     if isinstance(source, np.ndarray):
-        return _rgb(source, level_width, "the array")
+        return _rgb(source, level_and_width, "the array")
     path = pathlib.Path(source)
     if not path.is_file():
         raise InputError(f"{path}: no such file; check the path")
     if _is_nifti(path):
-        return _rgb(nifti_slice(path, plane, index), level_width, path, scaled=False)
+        return _nifti_picture(path, plane, index, level_and_width)
     if path.suffix == ".npy":
-        return _rgb(_load_npy(path), level_width, path)
+        return _rgb(_load_npy(path), level_and_width, path)
     if _is_dicom(path):
-        return _read_dicom(path, level_width, index)
+        return _read_dicom(path, level_and_width, index)
     if window is not None:
         raise InputError(
             f"{path}: a window applies to values with units (DICOM, NIfTI, arrays); leave it out for PNG and JPEG"
@@ -97,32 +88,24 @@ def nifti_slice(path: pathlib.Path, plane: str = "axial", index: int | None = No
     Raises:
       InputError: nibabel is not installed, the file is broken, the volume is not 3-D, or there is no such slice.
     """
+    volume, at = _open_slice(path, plane, index)
+    return volume.picture(plane, at).astype(np.float32)
+
+
+def _nifti_picture(path: pathlib.Path, plane: str, index: int | None, window: tuple[float, float] | None) -> np.ndarray:
+    volume, at = _open_slice(path, plane, index)
+    return _grey(to_uint8(volume.picture(plane, at), *volume_range(volume, window, path)))
+
+
+def _open_slice(path: pathlib.Path, plane: str, index: int | None) -> tuple[Volume, int]:
     if plane not in PLANES:
         raise InputError(f"plane: expected one of {', '.join(PLANES)}, got {plane!r}")
-    nibabel = _optional("nibabel", path)
-    try:
-        image = nibabel.as_closest_canonical(
-            nibabel.load(path)
-        )  # RAS+: axes run to the right, to the front, to the head
-        shape = tuple(size for size in image.shape[3:] if size > 1)
-        if len(image.shape) < 3 or shape:
-            raise InputError(f"{path}: expected a 3-D volume, got shape {image.shape}; choose one volume of it")
-        axis = PLANES.index(plane)
-        at = [slice(None)] * 3 + [0] * (len(image.shape) - 3)
-        at[axis] = _checked(index, image.shape[axis], f"{path}: {plane} slice")
-        values = np.asarray(image.dataobj[tuple(at)], np.float32)
-    except (OSError, EOFError, ValueError, nibabel.filebasedimages.ImageFileError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"{path}: not a readable NIfTI file ({_line(error)}); give a complete .nii or .nii.gz"
-        ) from error
-    # Head and front up; the patient's right side, and in sagittal slices the front, on the left of the picture.
-    return values.T[::-1, ::-1]
+    volume = open_nifti(path)
+    return volume, _checked(index, volume.shape[PLANES.index(plane)], f"{path}: {plane} slice")
 
 
 def _read_dicom(path: pathlib.Path, window: tuple[float, float] | None, index: int | None) -> np.ndarray:
-    pydicom = _optional("pydicom", path)
+    pydicom = optional("pydicom", path)
     try:
         dataset = pydicom.dcmread(path)
         values = dataset.pixel_array  # colour comes as RGB
@@ -137,7 +120,9 @@ def _read_dicom(path: pathlib.Path, window: tuple[float, float] | None, index: i
     except InputError:
         raise
     except Exception as error:  # pydicom raises whatever a broken field leads to
-        raise InputError(f"{path}: not a readable DICOM image ({_line(error)}); give a file with pixel data") from error
+        raise InputError(
+            f"{path}: not a readable DICOM image ({one_line(error)}); give a file with pixel data"
+        ) from error
     if values.ndim == 3:
         return _rgb(values, None, path, scaled=False)
     image = _rgb(values, window or _own_window(dataset), path, scaled=False)
@@ -164,41 +149,14 @@ def _rgb(values: np.ndarray, window: tuple[float, float] | None, name: object, s
     if values.dtype == bool:
         values = values * np.uint8(255)
     if values.dtype != np.uint8 or window is not None:
-        low, high = _display_range(values, window, name, scaled)
-        span = high - low if high > low else 1.0  # a constant image is black
-        values = (np.nan_to_num(values.astype(np.float32), nan=low) - low) * (255 / span)
-        values = np.rint(np.clip(values, 0, 255)).astype(np.uint8)
+        values = to_uint8(values, *display_range(values, window, name, scaled))
+    return _grey(values)
+
+
+def _grey(values: np.ndarray) -> np.ndarray:
+    """[height, width] or [height, width, 1 or 3] repeated to three channels."""
+    values = values[..., None] if values.ndim == 2 else values
     return np.ascontiguousarray(np.broadcast_to(values, (*values.shape[:2], 3)))
-
-
-def _display_range(
-    values: np.ndarray, window: tuple[float, float] | None, name: object, scaled: bool
-) -> tuple[float, float]:
-    finite = values[np.isfinite(values)]
-    if not finite.size:
-        raise InputError(f"{name}: expected finite values, got only NaN or infinity")
-    if window is None and finite.min() <= AIR:
-        window = WINDOWS["soft_tissue"]
-    if window is not None:
-        level, width = window
-        return level - width / 2, level + width / 2
-    if scaled and values.dtype.kind == "f" and finite.min() >= 0 and finite.max() <= 1:
-        return 0.0, 1.0
-    low, high = np.percentile(finite, (0.5, 99.5))
-    return float(low), float(high)
-
-
-def _level_width(window: Window) -> tuple[float, float] | None:
-    if window is None:
-        return None
-    if isinstance(window, str):
-        if window not in WINDOWS:
-            raise InputError(f"window: expected one of {', '.join(WINDOWS)} or (level, width), got {window!r}")
-        return WINDOWS[window]
-    level, width = map(float, window)
-    if not width > 0:
-        raise InputError(f"window: expected (level, width) with a width above 0, got {window}")
-    return level, width
 
 
 def _is_nifti(path: pathlib.Path) -> bool:
@@ -218,7 +176,7 @@ def _load_npy(path: pathlib.Path) -> np.ndarray:
         return np.load(path, allow_pickle=False)
     except (OSError, EOFError, ValueError) as error:
         raise InputError(
-            f"{path}: not a readable .npy file ({_line(error)}); save one array with numpy.save"
+            f"{path}: not a readable .npy file ({one_line(error)}); save one array with numpy.save"
         ) from error
 
 
@@ -230,7 +188,7 @@ def _mask_pixels(path: pathlib.Path) -> np.ndarray:
             # A palette's indices are the mask, not its colours.
             return np.asarray(image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: cannot read the mask ({_line(error)}); give a PNG, .npy or NIfTI file") from error
+        raise InputError(f"{path}: cannot read the mask ({one_line(error)}); give a PNG, .npy or NIfTI file") from error
 
 
 def _checked(index: int | None, count: int, what: str) -> int:
@@ -239,16 +197,3 @@ def _checked(index: int | None, count: int, what: str) -> int:
     if not 0 <= index < count:
         raise InputError(f"{what} {index}: expected 0 to {count - 1}")
     return index
-
-
-def _optional(module: str, path: pathlib.Path) -> Any:
-    try:
-        return __import__(module)
-    except ImportError as error:
-        raise InputError(
-            f'{path}: needs {module}, which is not installed: pip install "medp-clip-jax[medical]"'
-        ) from error
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
