@@ -61,7 +61,7 @@ def decode_image(data: bytes, max_side: int | None = None) -> np.ndarray:
                 file.draft(file.mode, size)  # JPEG only: never smaller than asked for
             image.load()
             if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-                image = _to_8_bits(image)
+                image = to_8_bits(image)
             if image.mode != "RGB":
                 image = image.convert("RGB")
             if image.size != size:
@@ -73,8 +73,13 @@ def decode_image(data: bytes, max_side: int | None = None) -> np.ndarray:
         raise InputError(f"cannot read the image ({detail}): give a complete PNG or JPEG file") from error
 
 
-def _to_8_bits(image: Image.Image) -> Image.Image:
-    values = np.asarray(image).astype(np.float32)
+def to_8_bits(image: Image.Image) -> Image.Image:
+    """A grey image of 16 bits or floats (Pillow's modes I, I;16 and F), stretched from its own finite minimum and
+    maximum to 0..255; values that are not finite become the minimum, and so do all where none is."""
+    values = np.asarray(image).astype(np.float64)
+    finite = np.isfinite(values)
+    if not finite.all():
+        values = np.where(finite, values, values[finite].min() if finite.any() else 0)
     low, high = float(values.min()), float(values.max())
     if high > low:
         values = (values - low) * (255 / (high - low))
