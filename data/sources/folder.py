@@ -16,13 +16,14 @@ from typing import Any
 
 from data.report import Report
 from data.sources import Source, labels, regions, splits
+from data.sources.pictures import Picture
 from medp_clip_jax.corpus import FORMAT
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.ontology import Ontology
 from medp_clip_jax.records import Region, RegionExample
 
 IMAGES, ANNOTATIONS = "images.jsonl", "annotations.jsonl"
-VERSION = 1  # of this adapter's output: a change of what it yields from the same files must raise it
+VERSION = 2  # of this adapter's output: a change of what it yields from the same files must raise it
 # Views without left and right: a mirrored cell, skin lesion or tissue section is as real as the original.
 MIRRORABLE = ("microscopy", "dermoscopy", "histopathology", "histology")
 
@@ -140,10 +141,12 @@ def _examples(
 ) -> Iterator[RegionExample]:
     for row in rows:
         try:
-            image, width, height = regions.read_image(folder / row["image"], row)
+            picture = regions.read_image(folder / row["image"], row)
         except regions.BadRecord as bad:
             report.skip(f"{row['place']}: {row['image_id']}", bad.reason, bad.detail)
             continue
+        if picture.changes:
+            report.warn(f"{row['place']}: {row['image_id']}", "; ".join(picture.changes))
         image_labels = []
         for label in labels.of_image(row):
             if label in resolved.ids:
@@ -151,9 +154,9 @@ def _examples(
             else:
                 report.skip(f"{row['place']}: {row['image_id']}", "label cannot be used", resolved.refused[label])
         yield RegionExample(
-            image=image,
-            width=width,
-            height=height,
+            image=picture.data,
+            width=picture.width,
+            height=picture.height,
             dataset=name,
             image_id=row["image_id"],
             group=row["group"],
@@ -162,7 +165,7 @@ def _examples(
             view=_text(row, "view"),
             caption=_text(row, "caption"),
             image_labels=tuple(dict.fromkeys(image_labels)),
-            regions=tuple(_regions(folder, row, annotations, resolved, (width, height), report)),
+            regions=tuple(_regions(folder, row, annotations, resolved, picture, report)),
             flips=_flips(row),
         )
 
@@ -172,16 +175,17 @@ def _regions(
     row: Row,
     annotations: Mapping[str, Sequence[Row]],
     resolved: labels.Resolved,
-    size: tuple[int, int],
+    picture: Picture,
     report: Report,
 ) -> Iterator[Region]:
+    size = regions.stated_size(row, picture)
     read_mask = functools.lru_cache(maxsize=1)(regions.read_mask)  # the regions of an instance map share one file
     for annotation in annotations.get(row["image_id"], ()):
         label = labels.of_region(annotation)
         try:
             if label in resolved.refused:
                 raise regions.BadRecord("label cannot be used", resolved.refused[label])
-            yield regions.read_region(folder, annotation, resolved.ids[label], size, read_mask)
+            yield regions.read_region(folder, annotation, resolved.ids[label], picture, size, read_mask)
         except regions.BadRecord as bad:
             report.skip(f"{annotation['place']}: {row['image_id']}, {label[0]}", bad.reason, bad.detail)
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from data.report import Report
+from data.sources.pictures import BadRecord
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.ontology import Node, Ontology
 
@@ -30,6 +31,11 @@ def of_image(row: Row) -> tuple[Label, ...]:
     return tuple((label.strip(), "") for label in stated if isinstance(label, str) and label.strip())
 
 
+def of_name(name: str) -> Label:
+    """The label of a source that has only names: running text is its own phrase."""
+    return name, name if " " in name.strip() else ""
+
+
 def wanted(rows: Iterable[Row], annotations: Mapping[str, Sequence[Row]]) -> dict[Label, str]:
     """Every label that the records need -> where it stands first, in order of appearance."""
     found: dict[Label, str] = {}
@@ -48,6 +54,13 @@ class Resolved:
     ids: Mapping[Label, str]
     refused: Mapping[Label, str]
     nodes: tuple[Node, ...]  # the needed ones outside the shipped ontology, parents before children
+
+    def node(self, name: str) -> str:
+        """The node id of a plain name; BadRecord if it cannot be one."""
+        label = of_name(name)
+        if label not in self.ids:
+            raise BadRecord("label cannot be used", self.refused.get(label, f"{name!r} is no label of this source"))
+        return self.ids[label]
 
 
 def resolve(found: Mapping[Label, str], ontology: Ontology, shipped: Ontology, source: str, report: Report) -> Resolved:

@@ -1,106 +1,144 @@
-"""One image or one region of a folder, checked; what is wrong with it is said in one line."""
+"""One image or one region of a data set, checked; what is wrong with it is said in one line."""
 
-import io
 import math
 import pathlib
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from PIL import Image
+from pycocotools import mask as coco_mask
 
-from medp_clip_jax.errors import InputError
-from medp_clip_jax.records import Region, decode_image, encode_mask
+from data.sources.files import shown
+from data.sources.orientation import Box, Size, turn_box, turn_mask, turn_size
+from data.sources.pictures import BadRecord, Picture, read_picture
+from medp_clip_jax.records import Region, encode_mask
 
 Row = Mapping[str, Any]
-Box = tuple[float, float, float, float]
 SLACK = 1.0  # px that a box may stick out, by rounding
+STORED, SHOWN = "stored", "shown"  # the frame of annotations whose size fits an image before and after its EXIF turn
 
 
-class BadRecord(Exception):
-    """A record that cannot be used: `reason` is what it is counted under, `detail` what was found and expected."""
+def read_image(path: pathlib.Path, row: Row) -> Picture:
+    """The image of a row, of the width and height it states, if any, before or after its EXIF orientation; BadRecord
+    if the file cannot be used."""
+    picture = read_picture(path)
+    turn_of(picture, stated_size(row, picture), where=shown(path))
+    return picture
 
-    def __init__(self, reason: str, detail: str):
-        super().__init__(f"{reason}: {detail}")
-        self.reason, self.detail = reason, detail
+
+def stated_size(row: Row, picture: Picture) -> Size | None:
+    """Width and height that a row states, a missing one taken from the picture; None where it states neither."""
+    width, height = row.get("width"), row.get("height")
+    if not width and not height:
+        return None
+    return width or picture.stored_size[0], height or picture.stored_size[1]
 
 
-def read_image(path: pathlib.Path, row: Row) -> tuple[bytes, int, int]:
-    """Encoded PNG or JPEG bytes (other formats become PNG), width and height; BadRecord if the file cannot be used."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise BadRecord("missing image", f"{path} ({error.strerror}): put the file there") from error
-    try:
-        pixels = decode_image(data)
-    except InputError as error:
-        raise BadRecord("unreadable image", f"{path}: {error}") from error
-    height, width = pixels.shape[:2]
-    stated = row.get("width") or width, row.get("height") or height
-    if stated != (width, height):
-        detail = f"{path} is {width} x {height} px, the table says {stated[0]} x {stated[1]}: correct either"
-        raise BadRecord("image of another size", detail)
-    with Image.open(io.BytesIO(data)) as image:
-        if image.format not in ("PNG", "JPEG"):
-            buffer = io.BytesIO()
-            Image.fromarray(pixels).save(buffer, "PNG")
-            data = buffer.getvalue()
-    return data, width, height
+def turn_of(picture: Picture, size: Size | None, frame: str = STORED, where: str = "the image") -> int:
+    """The EXIF orientation by which annotations made for an image of `size` are still to be turned: 1 where they fit
+    the shown image only. Where both fit, `frame` decides; BadRecord where neither does."""
+    if size is None or size == picture.size == picture.stored_size:
+        return picture.orientation if frame == STORED else 1
+    if size == picture.stored_size:
+        return picture.orientation
+    if size == picture.size:
+        return 1
+    detail = f"{where} is {_by(picture.stored_size)}, the table says {_by(size)}: correct either"
+    raise BadRecord("image of another size", detail)
 
 
 def read_mask(path: pathlib.Path) -> np.ndarray:
-    """The values of a mask file [height, width], several channels joined by their maximum; BadRecord if unreadable."""
-    try:
-        with Image.open(path) as file:
-            file.load()
-            image: Image.Image = file
-            if image.mode in ("RGBA", "LA"):  # opacity says nothing about the region
-                image = image.convert(image.mode[:-1])
-            values = np.asarray(image)
-    except FileNotFoundError as error:
-        raise BadRecord("missing mask", f"{path}: put the file there, or set mask to null and give a box") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise BadRecord(
-            "unreadable mask", f"{path} ({' '.join(str(error).split())}): give a complete PNG file"
-        ) from error
+    """The values of a mask file [height, width], several channels joined by their maximum; of a palette the indices,
+    not the colours. BadRecord if unreadable."""
+    image = open_mask(path)
+    if image.mode in ("RGBA", "LA"):  # opacity says nothing about the region
+        image = image.convert(image.mode[:-1])
+    values = np.asarray(image)
     return values if values.ndim == 2 else values.max(axis=-1)
+
+
+def open_mask(path: pathlib.Path) -> Image.Image:
+    """The decoded image of a mask file as it is stored, without regard to EXIF; BadRecord if unreadable."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as file:
+                file.load()
+                return file
+    except FileNotFoundError as error:
+        detail = f"{shown(path)}: put the file there, or set mask to null and give a box"
+        raise BadRecord("missing mask", detail) from error
+    except Exception as error:  # on damaged bytes Pillow's decoders raise whatever those lead to
+        detail = " ".join(str(error).split()) or type(error).__name__
+        raise BadRecord("unreadable mask", f"{shown(path)} ({detail}): give a complete PNG file") from error
 
 
 def read_region(
     folder: pathlib.Path,
     row: Row,
     node: str,
-    size: tuple[int, int],
+    picture: Picture,
+    size: Size | None = None,
     mask_of: Callable[[pathlib.Path], np.ndarray] = read_mask,
 ) -> Region:
-    """The region of one annotation, labelled `node`, of an image of `size` (width, height); with a mask its box is the
-    mask's tight box. BadRecord if it cannot be used."""
-    width, height = size
-    stated = None if row.get("box") is None else read_box(row["box"], width, height)
+    """The region of one annotation, labelled `node`, of a picture that its table says is `size` (width, height) large;
+    with a mask its box is the mask's tight box. BadRecord if it cannot be used."""
+    stated = None if row.get("box") is None else box_in(picture, row["box"], turn_of(picture, size))
     if row.get("mask") is None:
         if stated is None:
             raise BadRecord("neither mask nor box", "give one of them")
-        x0, y0, x1, y1 = stated
-        return Region(node, stated, b"", (x1 - x0) * (y1 - y0))
+        return of_box(node, stated)
     path = folder / str(row["mask"])
     values = mask_of(path)
-    if values.shape != (height, width):
-        detail = (
-            f"{path} is {values.shape[1]} x {values.shape[0]} px, the image {width} x {height}: give a mask of its size"
-        )
-        raise BadRecord("mask of another size", detail)
     value = row.get("mask_value")
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
         raise BadRecord("not a mask value", f"expected a number or null, got {value!r}")
     mask = values != 0 if value is None else values == value
-    tight = tight_box(mask)
-    if tight is None:
-        chosen = "" if value is None else f" of value {value!r}"
-        raise BadRecord("empty mask", f"{path} has no pixel{chosen}: correct the mask or remove the region")
-    if stated is not None and not _overlap(stated, tight):
-        detail = f"box {_show(stated)}, pixels of the mask in {_show(tight)}: correct mask_value or box"
+    region = of_mask(node, mask_in(picture, mask, shown(path)), f"{shown(path)}{_chosen(value)}")
+    if stated is not None and not overlap(stated, region.box):
+        detail = f"box {_show(stated)}, pixels of the mask in {_show(region.box)}: correct mask_value or box"
         raise BadRecord("box and mask apart", detail)
-    return Region(node, tight, encode_mask(mask), float(np.count_nonzero(mask)))
+    return region
+
+
+def mask_in(picture: Picture, mask: np.ndarray, where: str, frame: str = STORED) -> np.ndarray:
+    """A mask [height, width] made for the picture before or after its EXIF orientation, as a mask of the picture;
+    BadRecord, naming `where`, if it fits neither."""
+    size = mask.shape[1], mask.shape[0]
+    try:
+        return turn_mask(mask, turn_of(picture, size, frame))
+    except BadRecord:
+        detail = f"{where} is {_by(size)}, the image {_by(picture.stored_size)}: give a mask of its size"
+        raise BadRecord("mask of another size", detail) from None
+
+
+def box_in(picture: Picture, box: Any, turn: int) -> Box:
+    """A box of the picture from one that is still to be turned by the orientation `turn`; checked as by `read_box`."""
+    stored = turn_size(picture.size, turn)
+    return turn_box(read_box(box, *stored), turn, stored)
+
+
+def of_mask(node: str, mask: np.ndarray, where: str) -> Region:
+    """The region of a mask [height, width] of any dtype; BadRecord, naming `where`, if it is empty."""
+    return of_rle(node, encode_mask(mask), mask.shape[0], mask.shape[1], where)
+
+
+def of_rle(node: str, counts: bytes, height: int, width: int, where: str) -> Region:
+    """The region of COCO compressed run lengths that fill height x width; BadRecord, naming `where`, if it is empty."""
+    rle = {"size": [height, width], "counts": counts}
+    area = float(coco_mask.area(rle))
+    if not area:
+        raise BadRecord("empty mask", f"{where} has no pixel: correct the mask or remove the region")
+    x, y, columns, rows = (float(side) for side in coco_mask.toBbox(rle))
+    return Region(node, (x, y, x + columns, y + rows), counts, area)
+
+
+def of_box(node: str, box: Box) -> Region:
+    """The region of a box alone."""
+    x0, y0, x1, y1 = box
+    return Region(node, box, b"", (x1 - x0) * (y1 - y0))
 
 
 def read_box(box: Any, width: int, height: int) -> Box:
@@ -130,9 +168,18 @@ def tight_box(mask: np.ndarray) -> Box | None:
     return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
 
 
-def _overlap(a: Box, b: Box) -> bool:
+def overlap(a: Box, b: Box) -> bool:
+    """Whether two boxes share any area."""
     return min(a[2], b[2]) > max(a[0], b[0]) and min(a[3], b[3]) > max(a[1], b[1])
 
 
 def _show(box: Box) -> str:
     return f"({', '.join(f'{side:g}' for side in box)})"
+
+
+def _by(size: Size) -> str:
+    return f"{size[0]} x {size[1]} px"
+
+
+def _chosen(value: Any) -> str:
+    return "" if value is None else f" of value {value!r}"

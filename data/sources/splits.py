@@ -4,7 +4,7 @@ import hashlib
 import json
 import pathlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from data.report import Report
@@ -62,7 +62,7 @@ def assign(
     splits: dict[str, list[Mapping[str, Any]]] = {}
     train_groups = {row["group"] for row in rows if row.get("augmented_by_mirror")}
     for row in rows:
-        split = table.get(row["image_id"]) if table else _hashed(name, row["group"], train_groups)
+        split = table.get(row["image_id"]) if table else hashed(name, row["group"], train_groups)
         if split is None and not only:
             report.skip(f"{place}: {row['image_id']}", "image not in the splits", f"name it in {FILE}")
         elif split != UNUSED:
@@ -80,14 +80,20 @@ def _check_groups(splits: Mapping[str, Sequence[Mapping[str, Any]]], place: str,
     shared = {group: found for group, found in homes.items() if len(found) > 1}
     if shared:
         group, found = next(iter(shared.items()))
-        report.warn(
-            place,
-            f"{len(shared)} of {len(homes)} groups lie in several splits, such as {group!r} in {' and '.join(found)}: "
-            f"what was trained on is no test; give each group one split in {FILE}",
-        )
+        warn_shared(place, len(shared), len(homes), group, found, report)
 
 
-def _hashed(name: str, group: str, train_groups: set[str]) -> str:
+def warn_shared(place: str, shared: int, total: int, group: str, found: Sequence[str], report: Report) -> None:
+    """Reports that `shared` of `total` groups lie in several splits, such as `group` in those `found`."""
+    report.warn(
+        place,
+        f"{shared} of {total} groups lie in several splits, such as {group!r} in {' and '.join(found)}: "
+        f"what was trained on is no test; give each group one split in {FILE}",
+    )
+
+
+def hashed(name: str, group: str, train_groups: Collection[str] = ()) -> str:
+    """The split of a group of data set `name` where nothing else decides: train, val and test by 80, 10 and 10 %."""
     if group in train_groups:  # copies distorted by augmentation are nothing to measure on
         return "train"
     bucket = int.from_bytes(hashlib.sha256(f"{name}/{group}".encode()).digest()[:8], "big") % 10
