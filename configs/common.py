@@ -31,6 +31,7 @@ def get_config() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.seed = 0
     config.workdir = ""  # where the run writes; given on the command line or by the config file
+    config.compile_cache = ""  # directory that keeps compiled programs for the next start; "" = none
 
     config.model = ml_collections.ConfigDict(
         {
@@ -41,6 +42,7 @@ def get_config() -> ml_collections.ConfigDict:
                 "depth": 12,
                 "heads": 6,
                 "mlp_ratio": 4.0,
+                "patch_drop": 0.0,  # share of the patches that training leaves out (FLIP)
             },
             "text": {"context": 77, "vocab": 8192, "width": 384, "depth": 12, "heads": 6, "mlp_ratio": 4.0},
             "embed": 384,  # the joint space
@@ -102,6 +104,7 @@ def get_config() -> ml_collections.ConfigDict:
             "region_to_text": 1.0,
             "text_to_region": 0.5,
             "tau": 0.5,  # strength of the prior correction in training
+            "chunk": 256,  # rows of a logits matrix that a device holds at a time, where there are several devices
         }
     )
 
@@ -119,11 +122,25 @@ def get_config() -> ml_collections.ConfigDict:
         }
     )
 
-    config.mesh = ml_collections.ConfigDict({"data": -1, "fsdp": 1})  # -1 = all that is left
+    config.mesh = ml_collections.ConfigDict(
+        {
+            "data": -1,  # replicas, across slices or nodes; -1 = all devices that are left
+            "fsdp": 1,  # devices that share one copy of the parameters and the optimiser's state
+            "rules": {  # what the mesh splits: logical axis -> axes of the mesh
+                "batch": ("data", "fsdp"),  # images, texts, and the label bank while it is encoded
+                "tokens": (),
+                "width": (),
+                "hidden": (),  # of the perceptrons
+                "parameters": ("fsdp",),  # the largest axis that divides, of each parameter
+                "optimizer": ("fsdp",),  # likewise of the optimiser's state
+            },
+        }
+    )
 
     config.train = ml_collections.ConfigDict(
         {
             "steps": 10_000,
+            "accumulate": 1,  # microbatches per step; the losses still see the whole batch
             "log_every": 50,
             "eval_every": 0,  # 0 = only at the end
             "checkpoint_every": 1000,

@@ -10,7 +10,7 @@ from typing import Any
 import ml_collections
 
 from configs import common
-from medp_clip_jax import simulate
+from medp_clip_jax import sharding, simulate
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.models.fusion import FUSIONS
 from medp_clip_jax.models.layers import ACTIVATIONS, REMAT
@@ -25,6 +25,7 @@ CHOICES = {  # field -> what it, or each of its items, may be
     "loss.image_text_kind": ("softmax", "sigmoid"),
     "eval.kinds": (*simulate.EXACT, *simulate.REFERENCES),
     "eval.val_kinds": (*simulate.EXACT, *simulate.REFERENCES),
+    "mesh.rules": sharding.AXES,
 }
 TINY = 1e-12  # stands for "more than 0"
 RANGES = {  # least and greatest value -> fields; all the numbers of a section or tuple
@@ -33,6 +34,7 @@ RANGES = {  # least and greatest value -> fields; all the numbers of a section o
         *("model.text.width", "model.text.depth", "model.text.heads", "model.embed", "model.unroll"),
         *("input.batch_size", "input.regions", "input.points", "input.label_variants", "input.threads"),
         *("train.steps", "train.log_every", "train.checkpoint_every", "train.keep", "train.max_bad_steps"),
+        *("train.accumulate", "loss.chunk"),
         *("eval.batch_size", "eval.regions"),
     ),
     (3, math.inf): ("model.text.context", "input.label_context"),  # start, a token, end
@@ -48,6 +50,7 @@ RANGES = {  # least and greatest value -> fields; all the numbers of a section o
         *("model.image.mlp_ratio", "model.text.mlp_ratio", "model.norm_eps"),
         *("model.prompt.click_window", "model.std", "optim.clip_norm"),
     ),
+    (0, 0.999): ("model.image.patch_drop",),
     (0, 1): ("model.mean", "model.prompt.glimpse_drop", "optim.warmup", "optim.final"),
     (TINY, 1): ("input.crop_scale",),
     (0, 0.999999): ("optim.beta1", "optim.beta2"),
@@ -98,6 +101,16 @@ def _check_together(config: ml_collections.ConfigDict) -> None:
         raise InputError(
             f"config.input.label_context: {config.input.label_context} tokens do not fit the text context of "
             f"{config.model.text.context}; lower it or raise config.model.text.context"
+        )
+    split = [axis for name in ("batch", "tokens", "width", "hidden") for axis in config.mesh.rules[name]]
+    if len(set(split)) < len(split):
+        raise InputError(
+            f"config.mesh.rules: an axis of the mesh splits batch, tokens, width and hidden at most once, got {split}"
+        )
+    if config.input.batch_size % config.train.accumulate:
+        raise InputError(
+            f"config.train.accumulate: {config.train.accumulate} microbatches do not divide a batch of "
+            f"{config.input.batch_size}"
         )
     if not config.workdir:
         raise InputError("config.workdir: expected a directory for the run, got nothing; pass --config.workdir=DIR")
@@ -154,7 +167,8 @@ def _items(config: ml_collections.ConfigDict, path: str) -> Iterator[tuple[str, 
     """The values of a section with their paths, the items of a tuple, else the value itself."""
     value = _get(config, path)
     if isinstance(value, ml_collections.ConfigDict):
-        yield from ((f"{path}.{key}", inner) for key, inner in value.items())
+        for key in value:
+            yield from _items(config, f"{path}.{key}")
     else:
         yield from ((path, item) for item in (value if isinstance(value, (tuple, list)) else [value]))
 

@@ -1,18 +1,22 @@
 """One training step: forward, losses, update. Everything a step needs comes in as an argument."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+from einops import rearrange
 
-from medp_clip_jax import losses
+from medp_clip_jax import losses, sharded_losses
 from medp_clip_jax.models.clip import MedPCLIP
+from medp_clip_jax.models.layers import constrain
 from medp_clip_jax.models.vit import Images
 from medp_clip_jax.prompts import RegionPrompts
+from medp_clip_jax.sharding import logical_rules
 
 Array = jax.Array
 MAX_LOG_SCALE = math.log(100.0)  # CLIP clips the parameter, not its use: a clipped use would leave it without gradient
@@ -51,11 +55,12 @@ def train_step(
     batch: Mapping[str, Any],
     bank: Bank,
 ) -> tuple[TrainState, dict[str, Array]]:
-    """One update on a global batch: (new state, scalar metrics)."""
+    """One update on a global batch, on the devices of the ambient mesh: (new state, scalar metrics)."""
     rng = jax.random.fold_in(jax.random.key(config.seed), state.step)
-    (_, metrics), grads = jax.value_and_grad(batch_loss, argnums=1, has_aux=True)(
-        model, state.params, config.loss, batch, bank, rng
-    )
+    with nn.logical_axis_rules(logical_rules(config.mesh)):
+        (_, metrics), grads = jax.value_and_grad(batch_loss, argnums=1, has_aux=True)(
+            model, state.params, config, batch, bank, rng
+        )
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     params["logit_scale"] = jnp.minimum(params["logit_scale"], MAX_LOG_SCALE)
@@ -70,31 +75,61 @@ def train_step(
 def batch_loss(
     model: MedPCLIP, params: Any, config: Any, batch: Mapping[str, Any], bank: Bank, rng: Array
 ) -> tuple[Array, dict[str, Array]]:
-    """The weighted sum of the losses on a batch and its parts; `config` is the loss section."""
-    with_regions = bool(config.region_to_text or config.text_to_region)
+    """The weighted sum of the losses on a batch, and its parts."""
+    weights, variables = config.loss, {"params": params}
+    devices = max(jax.sharding.get_abstract_mesh().size, 1)
     variant_rng, drop_rng = jax.random.split(rng)
-    count, variants, _ = bank.tokens.shape
-    sentences = bank.tokens[jnp.arange(count), jax.random.randint(variant_rng, (count,), 0, variants)]
-
-    def forward(clip: MedPCLIP) -> tuple[Array, ...]:
-        images = Images(batch["image"], batch["rectangle"])
-        if with_regions:
-            image, regions, text = clip(images, batch["prompts"], batch["text"])
-        else:
-            image, regions, text = clip.encode_image(images).embedding, None, clip.encode_text(batch["text"])
-        return image, regions, text, clip.encode_text(sentences), clip.scale(), clip.logit_bias
-
-    image, regions, text, labels, scale, bias = model.apply({"params": params}, method=forward, rngs={"drop": drop_rng})
+    inputs = {
+        "images": Images(batch["image"], batch["rectangle"]),
+        "prompts": batch["prompts"] if weights.region_to_text or weights.text_to_region else None,
+        "tokens": batch["text"],
+        "keys": jax.random.split(drop_rng, len(batch["image"])),
+    }
+    image, regions, text = in_microbatches(
+        lambda inputs: model.apply(variables, **inputs), inputs, config.train.accumulate, devices
+    )
+    scale = model.apply(variables, method="scale")
     metrics = {"scale": scale, "regions": (batch["label"] >= 0).sum()}
-    if config.image_text_kind == "sigmoid":
-        parts = {"image_text": losses.image_text_sigmoid(image, text, batch["text_id"], scale, bias)}
+
+    # The sharded twins compute the same without ever holding all logits.
+    terms, limit = (losses, {}) if devices == 1 else (sharded_losses, {"chunk": weights.chunk})
+    if weights.image_text_kind == "sigmoid":
+        bias = params["logit_bias"]
+        parts = {"image_text": terms.image_text_sigmoid(image, text, batch["text_id"], scale, bias, **limit)}
     else:
-        parts = {"image_text": losses.image_text_softmax(image, text, batch["text_id"], scale)}
+        parts = {"image_text": terms.image_text_softmax(image, text, batch["text_id"], scale, **limit)}
     if regions is not None:
+        labels = encode_bank(model, variables, bank, variant_rng, devices)
         regions, target = regions.reshape(-1, regions.shape[-1]), batch["label"].reshape(-1)
-        parts["region_to_text"], metrics["region_accuracy"] = losses.region_to_text(
-            regions, labels, target, scale, bank.log_prior, config.tau, bank.excluded
+        parts["region_to_text"], metrics["region_accuracy"] = terms.region_to_text(
+            regions, labels, target, scale, bank.log_prior, weights.tau, bank.excluded, **limit
         )
-        parts["text_to_region"] = losses.text_to_region(regions, labels, target, scale, bank.excluded)
-    total = sum(config[name] * value for name, value in parts.items())
+        parts["text_to_region"] = terms.text_to_region(regions, labels, target, scale, bank.excluded, **limit)
+    total = sum(weights[name] * value for name, value in parts.items())
     return total, {"loss": total, **parts, **metrics}
+
+
+def encode_bank(model: MedPCLIP, variables: Any, bank: Bank, rng: Array, devices: int) -> Array:
+    """One random sentence of each label, encoded in equal shares by all devices: [labels, dim]."""
+    count, variants, _ = bank.tokens.shape
+    rows = jnp.arange(-(-count // devices) * devices) % count
+    sentences = bank.tokens[rows, jax.random.randint(rng, (count,), 0, variants)[rows]]
+    return model.apply(variables, constrain(sentences, "batch", "tokens"), method="encode_text")[:count]
+
+
+def in_microbatches(embed: Callable[[Any], Any], inputs: Any, count: int, devices: int) -> Any:
+    """`embed(inputs)`, computed one of `count` parts after the other and anew for the gradient (arXiv 2101.06983).
+
+    What is embedded is small and what embedding needs is large: losses see the whole batch at the memory of a part.
+    Every device cuts its own share, so that no example moves.
+    """
+    if count == 1:
+        return embed(inputs)
+
+    def split(x: Array) -> Array:
+        return constrain(rearrange(x, "(d a m) ... -> a (d m) ...", d=devices, a=count), None, "batch")
+
+    def merge(x: Array) -> Array:
+        return constrain(rearrange(x, "a (d m) ... -> (d a m) ...", d=devices), "batch")
+
+    return jax.tree.map(merge, jax.lax.map(jax.checkpoint(embed), jax.tree.map(split, inputs)))

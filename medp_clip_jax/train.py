@@ -4,7 +4,7 @@ import contextlib
 import functools
 import itertools
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +168,12 @@ def make_labels(corpus: Corpus, config: Any, tokenizer: Tokenizer, sources: Coll
 
 def make_state(model: MedPCLIP, config: Any, mesh: jax.sharding.Mesh) -> tuple[Any, Any, TrainState]:
     """The optimiser, the state's layout on the mesh, and a fresh state laid out so."""
+    optimizer, layout, fresh = plan_state(model, config, mesh)
+    return optimizer, layout, jax.jit(fresh, out_shardings=layout)()
+
+
+def plan_state(model: MedPCLIP, config: Any, mesh: jax.sharding.Mesh) -> tuple[Any, Any, Callable[[], TrainState]]:
+    """The optimiser, the state's layout on the mesh, and the function that makes a fresh state; allocates nothing."""
     init = functools.partial(init_params, model, config.seed)
     optimizer = make_optimizer(config.optim, config.train.steps, jax.eval_shape(init))
 
@@ -175,8 +181,7 @@ def make_state(model: MedPCLIP, config: Any, mesh: jax.sharding.Mesh) -> tuple[A
         params = init()
         return TrainState(jax.numpy.zeros((), jax.numpy.int32), params, optimizer.init(params))
 
-    layout = sharding.state_sharding(jax.eval_shape(fresh), mesh)
-    return optimizer, layout, jax.jit(fresh, out_shardings=layout)()
+    return optimizer, sharding.state_sharding(jax.eval_shape(fresh), mesh, config.mesh.rules), fresh
 
 
 def make_device_bank(corpus: Corpus, config: Any, labels: LabelBank, mesh: jax.sharding.Mesh) -> Bank:

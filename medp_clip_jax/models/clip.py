@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from medp_clip_jax.models.fusion import FUSIONS
 from medp_clip_jax.models.text import TextTransformer
-from medp_clip_jax.models.vit import ImageFeatures, Images, VisionTransformer
+from medp_clip_jax.models.vit import ImageFeatures, Images, VisionTransformer, surviving_patches
 from medp_clip_jax.prompts import RegionPrompts
 
 Array = jax.Array
@@ -26,9 +26,21 @@ class MedPCLIP(nn.Module):
         self.logit_scale = self.param("logit_scale", nn.initializers.constant(jnp.log(1 / 0.07)), ())
         self.logit_bias = self.param("logit_bias", nn.initializers.constant(-10.0), ())  # of the sigmoid loss
 
-    def __call__(self, images: Images | Array, prompts: RegionPrompts, tokens: Array) -> tuple[Array, Array, Array]:
-        """One training pass: embeddings of images [batch, dim], regions [batch, regions, dim], texts [texts, dim]."""
-        features, regions = self.fusion(self.visual.prepare(images), prompts)
+    def __call__(
+        self, images: Images | Array, prompts: RegionPrompts | None, tokens: Array, keys: Array | None = None
+    ) -> tuple[Array, Array | None, Array]:
+        """One training pass: embeddings of images [batch, dim], regions [batch, regions, dim], texts [texts, dim].
+
+        With `keys` [batch], one random key per image, patches and glimpses are dropped as the configuration says.
+        """
+        images, keep = self.visual.prepare(images), None
+        if keys is not None and self.config.image.patch_drop:
+            grid = images.pixels.shape[1] // self.config.image.patch
+            keep = surviving_patches(keys, images.rectangle, grid, self.config.image.patch_drop)
+        if prompts is None:
+            features, regions = self.visual(images, None, keep)
+        else:
+            features, regions = self.fusion(images, prompts, keep, keys)
         return features.embedding, regions, self.text(tokens)
 
     def encode_image(self, images: Images | Array) -> ImageFeatures:

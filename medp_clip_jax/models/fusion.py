@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange
 
+from medp_clip_jax.models.layers import constrain
 from medp_clip_jax.models.vit import ImageFeatures, Images, RegionStream, VisionTransformer
 from medp_clip_jax.prompts import RegionPrompts, coverage, has_prompt, mask_boxes
 
@@ -99,8 +100,11 @@ class PromptEncoder(nn.Module):
     config: Any  # the model section of the configuration
 
     @nn.compact
-    def __call__(self, images: Images, prompts: RegionPrompts, sigma: Array) -> Array:
-        """Prompt embeddings [batch, regions, width]: 0 without a prompt, and while the last layer is untrained."""
+    def __call__(self, images: Images, prompts: RegionPrompts, sigma: Array, keys: Array | None = None) -> Array:
+        """Prompt embeddings [batch, regions, width]: 0 without a prompt, and while the last layer is untrained.
+
+        `keys` [batch], one random key per image, are what training drops glimpses by.
+        """
         c, hidden = self.config, self.config.prompt.hidden
         dtype = jnp.dtype(c.dtype)
         points = jnp.asarray(prompts.points)
@@ -118,18 +122,20 @@ class PromptEncoder(nn.Module):
         close = windows(prompts, images.rectangle, c.prompt.margin, c.prompt.click_window)
         if c.prompt.glimpse:
             seen = Glimpse(c.prompt.glimpse, hidden, dtype, name="glimpse")(images, prompts, close, sigma)
-            joint = joint + self._drop(seen)
+            joint = joint + self._drop(seen, keys)
         if c.prompt.context:
             wide = around(close, images.rectangle, c.prompt.context)
             joint = joint + Glimpse(c.prompt.glimpse, hidden, dtype, name="context")(images, prompts, wide, sigma)
         offset = nn.Dense(c.image.width, kernel_init=nn.initializers.zeros, dtype=dtype, name="out")(nn.gelu(joint))
         return jnp.where(has_prompt(prompts)[..., None], offset, 0)
 
-    def _drop(self, x: Array) -> Array:
+    def _drop(self, x: Array, keys: Array | None) -> Array:
         """Leaves a random share of the training regions without their glimpse, so that context stays worth learning."""
-        if not self.config.prompt.glimpse_drop or not self.has_rng("drop"):
+        share = self.config.prompt.glimpse_drop
+        if not share or keys is None:
             return x
-        return x * jax.random.bernoulli(self.make_rng("drop"), 1 - self.config.prompt.glimpse_drop, (*x.shape[:2], 1))
+        stays = jax.vmap(lambda key: jax.random.bernoulli(jax.random.fold_in(key, 1), 1 - share, x.shape[1:2]))(keys)
+        return x * stays[..., None]
 
 
 class Tokens(nn.Module):
@@ -145,25 +151,34 @@ class Tokens(nn.Module):
         self.bias_scale = self.param("bias_scale", nn.initializers.constant(0.1), (image.depth, image.heads))
         self.log_sigma = self.param("log_sigma", nn.initializers.constant(jnp.log(0.375)), ())  # of a click, in patches
 
-    def __call__(self, images: Images, prompts: RegionPrompts) -> tuple[ImageFeatures, Array]:
-        """Image features (without kept keys and values) and region embeddings [batch, regions, dim], in one pass."""
-        features, regions = self.tower(images, self._stream(images, prompts))
-        return features, regions
+    def __call__(
+        self, images: Images, prompts: RegionPrompts, keep: Array | None = None, keys: Array | None = None
+    ) -> tuple[ImageFeatures, Array]:
+        """Image features (without kept keys and values) and region embeddings [batch, regions, dim], in one pass.
+
+        `keep` [batch, kept] are the patches that patch dropout left, `keys` [batch] drop glimpses.
+        """
+        return self.tower(images, self._stream(images, prompts, keep, keys), keep)
 
     def regions(self, features: ImageFeatures, prompts: RegionPrompts) -> Array:
         """Region embeddings [batch, regions, dim], L2-normalised, from features that `encode_image` kept."""
         return self.tower.read(features, self._stream(Images(features.pixels, features.rectangle), prompts))
 
-    def _stream(self, images: Images, prompts: RegionPrompts) -> RegionStream:
+    def _stream(
+        self, images: Images, prompts: RegionPrompts, keep: Array | None = None, keys: Array | None = None
+    ) -> RegionStream:
         c = self.config
         sigma = jnp.exp(self.log_sigma)
         grid = images.pixels.shape[1] // c.image.patch
         covered = coverage(prompts, canvas_window(images.rectangle)[:, None], grid, sigma)
-        covered = covered / jnp.maximum(covered.max((-2, -1), keepdims=True), 1e-6)
+        covered = rearrange(covered, "b k y x -> b k (y x)")
+        if keep is not None:  # a region all of whose patches are dropped is left with its glimpse
+            covered = jnp.take_along_axis(covered, keep[:, None], 2)
+        covered = covered / jnp.maximum(covered.max(-1, keepdims=True), 1e-6)
         log_coverage = jnp.log(covered + EPS) - jnp.log(1 + EPS)
         scale = 10 * self.bias_scale if c.prompt.bias else jnp.zeros_like(self.bias_scale)
-        offset = self.encoder(images, prompts, sigma)
-        return RegionStream(offset, rearrange(log_coverage, "b k y x -> b k (y x)"), scale)
+        offset = constrain(self.encoder(images, prompts, sigma, keys), "batch", "tokens", "width")
+        return RegionStream(offset, constrain(log_coverage, "batch", None, None), scale)
 
 
 FUSIONS = {"tokens": Tokens}

@@ -1,4 +1,8 @@
-"""The transformer block of CLIP; an image, a text and a region stream walk it with the same weights."""
+"""The transformer block of CLIP; an image, a text and a region stream walk it with the same weights.
+
+Activations name their logical axes (`constrain`), and `config.mesh.rules` says where those lie. Left to itself, XLA may
+split activations over the axis that splits the weights, at many times the memory.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +21,11 @@ REMAT = {
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     "full": jax.checkpoint_policies.nothing_saveable,
 }
+
+
+def constrain(x: Array, *axes: str | None) -> Array:
+    """Lays `x` out by its logical axes, such as batch, tokens, width; without rules, outside training, does nothing."""
+    return nn.with_logical_constraint(x, axes)
 
 
 @flax.struct.dataclass
@@ -61,8 +70,9 @@ class Attention(nn.Module):
     def _project(self, x: Array, first: int, last: int) -> list[Array]:
         """Parts `first` to `last` of (query, key, value), each [batch, tokens, heads, head_dim]."""
         columns = slice(first * self.width, last * self.width)
-        kernel, bias = self.in_proj_kernel[:, columns].astype(self.dtype), self.in_proj_bias[columns].astype(self.dtype)
-        parts = jnp.split(x @ kernel + bias, last - first, axis=-1)
+        whole = constrain(self.in_proj_kernel.astype(self.dtype), None, None)  # gathered once for both streams
+        kernel, bias = whole[:, columns], self.in_proj_bias[columns].astype(self.dtype)
+        parts = jnp.split(constrain(x @ kernel + bias, "batch", "tokens", "width"), last - first, axis=-1)
         return [part.reshape(*part.shape[:-1], self.heads, -1) for part in parts]
 
     def __call__(self, x: Array, bias: Array | None = None, causal: bool = False) -> tuple[Array, KeysValues]:
@@ -94,8 +104,9 @@ class Mlp(nn.Module):
         inner = nn.Dense(
             self.hidden, kernel_init=nn.initializers.normal((2 * width) ** -0.5), dtype=self.dtype, name="c_fc"
         )(x)
+        inner = ACTIVATIONS[self.activation](constrain(inner, "batch", "tokens", "hidden"))
         init = nn.initializers.normal(width**-0.5 * (2 * self.depth) ** -0.5)
-        return nn.Dense(width, kernel_init=init, dtype=self.dtype, name="c_proj")(ACTIVATIONS[self.activation](inner))
+        return nn.Dense(width, kernel_init=init, dtype=self.dtype, name="c_proj")(inner)
 
 
 class Block(nn.Module):
@@ -137,12 +148,12 @@ class Block(nn.Module):
         if x is not None:
             mixed, kept = self.attn(self.ln_1(x), bias, self.causal)
             x = x + mixed
-            x = x + self.mlp(self.ln_2(x))
+            x = constrain(x + self.mlp(self.ln_2(x)), "batch", "tokens", "width")
         if regions is not None:
             logits = scale[:, None, None] * coverage[:, None]
             logits = (logits if bias is None else logits + bias).astype(regions.dtype)
             regions = regions + self.attn.read(self.ln_1(regions), kept, logits)
-            regions = regions + self.mlp(self.ln_2(regions))
+            regions = constrain(regions + self.mlp(self.ln_2(regions)), "batch", "tokens", "width")
         return (x, regions), (kept if regions is None else None)
 
 

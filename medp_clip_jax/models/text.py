@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from medp_clip_jax.models.layers import LayerNorm, stack
+from medp_clip_jax.models.layers import LayerNorm, constrain, stack
 from medp_clip_jax.models.vit import normalise
 
 Array = jax.Array
@@ -41,9 +41,9 @@ class TextTransformer(nn.Module):
                 f"tokens: expected at most {self.config.text.context} per text, got {length}; tokenise to that length"
             )
         dtype = jnp.dtype(self.config.dtype)
-        x = jnp.take(self.token_embedding, tokens, axis=0).astype(dtype) + self.positional_embedding[:length].astype(
-            dtype
-        )
+        table = constrain(self.token_embedding.astype(dtype), None, None)  # a look-up in a split table is dear
+        x = jnp.take(table, tokens, axis=0) + self.positional_embedding[:length].astype(dtype)
+        x = constrain(x, "batch", "tokens", "width")
         (x, _), _ = self.resblocks((x, None), None, None, None, None)
         end = jnp.take_along_axis(x, tokens.argmax(-1)[:, None, None], axis=1)[:, 0]
         return normalise(self.ln_final(end) @ self.text_projection.astype(dtype))

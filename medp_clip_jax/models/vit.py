@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
 
-from medp_clip_jax.models.layers import KeysValues, LayerNorm, stack
+from medp_clip_jax.models.layers import KeysValues, LayerNorm, constrain, stack
 
 Array = jax.Array
 HIDDEN = -1e9  # logit of a key that nobody may see; finite, so that bf16 softmax stays clean
@@ -96,14 +96,19 @@ class VisionTransformer(nn.Module):
         )
         return Images(pixels, jnp.asarray(images.rectangle, jnp.float32))
 
-    def __call__(self, images: Images, stream: RegionStream | None = None) -> tuple[ImageFeatures, Array | None]:
+    def __call__(
+        self, images: Images, stream: RegionStream | None = None, keep: Array | None = None
+    ) -> tuple[ImageFeatures, Array | None]:
         """Reads prepared images and in the same pass regions: (features, [batch, regions, dim] or None).
 
-        With a stream, the features keep no keys and values: training needs them once only.
+        With a stream, the features keep no keys and values: training needs them once only. `keep` [batch, kept] names
+        the patches that patch dropout leaves; everything else then does not exist.
         """
         grid = images.pixels.shape[1] // self.config.image.patch
         canvas = canvas_patches(images.rectangle, grid)
-        x = self.ln_pre(self._embed(images.pixels, grid))
+        if keep is not None:
+            canvas = jnp.take_along_axis(canvas, keep, 1)
+        x = constrain(self.ln_pre(self._embed(images.pixels, grid, keep)), "batch", "tokens", "width")
         regions = None if stream is None else self._start(len(x), stream)
         (x, regions), kept = self._walk((x, regions), None, stream, canvas)
         features = ImageFeatures(self._leave(x[:, 0]), x[:, 1:], kept, images.pixels, images.rectangle, canvas)
@@ -115,12 +120,17 @@ class VisionTransformer(nn.Module):
         (_, regions), _ = self._walk((None, regions), features.kept, stream, features.canvas)
         return self._leave(regions)
 
-    def _embed(self, pixels: Array, grid: int) -> Array:
+    def _embed(self, pixels: Array, grid: int, keep: Array | None) -> Array:
         dtype = jnp.dtype(self.config.dtype)
         patches = rearrange(pixels.astype(dtype), "b (y p) (x q) c -> b (y x) (p q c)", y=grid, x=grid)
+        positions = self._positions(grid).astype(dtype)[None]
+        if keep is not None:
+            patches = jnp.take_along_axis(patches, keep[..., None], 1)
+            rest = jnp.take_along_axis(positions[:, 1:], keep[..., None], 1)
+            positions = jnp.concatenate([jnp.broadcast_to(positions[:, :1], (len(rest), 1, rest.shape[-1])), rest], 1)
         patches = patches @ self.conv1.reshape(-1, self.config.image.width).astype(dtype)
         cls = jnp.broadcast_to(self.class_embedding.astype(dtype), (len(patches), 1, patches.shape[-1]))
-        return jnp.concatenate([cls, patches], 1) + self._positions(grid).astype(dtype)
+        return jnp.concatenate([cls, patches], 1) + positions
 
     def _positions(self, grid: int) -> Array:
         """Positions for a grid x grid canvas, bicubically interpolated where it is not the trained one."""
@@ -149,6 +159,18 @@ class VisionTransformer(nn.Module):
 
     def _leave(self, tokens: Array) -> Array:
         return normalise(self.ln_post(tokens) @ self.proj.astype(tokens.dtype))
+
+
+def surviving_patches(keys: Array, rectangle: Array, grid: int, drop: float) -> Array:
+    """Patches that patch dropout (FLIP, arXiv 2212.00794) leaves of each image: int32 [batch, kept], ascending.
+
+    `keys` [batch] is one random key per image, so that neither the prompts nor the other images of the batch matter.
+    Patches of the canvas go first: they would be hidden anyway.
+    """
+    kept = max(1, round((1 - drop) * grid * grid))
+    rank = jax.vmap(lambda key: jax.random.uniform(key, (grid * grid,)))(keys)
+    rank = jnp.where(canvas_patches(rectangle, grid), -1.0, rank)
+    return jnp.sort(jax.lax.top_k(rank, kept)[1], -1)
 
 
 def canvas_patches(rectangle: Array, grid: int) -> Array:
