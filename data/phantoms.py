@@ -250,21 +250,26 @@ def phantom_examples(split: str, count: int, seed: int = 0, size: int = 64) -> I
     """Yields `count` phantoms of size x size pixels with 5 to 9 regions each, one per class at most. Example i depends
     on (split, i, seed, size) alone, so a longer run begins with a shorter one. `image_labels` are the findings in the
     picture; mirroring an image keeps its labels true (`flips`). Raises ValueError for a size outside 48..256."""
+    for index in range(count):
+        yield phantom_example(split, index, seed, size)
+
+
+def phantom_example(split: str, index: int, seed: int, size: int) -> records.RegionExample:
+    """Example `index` of `phantom_examples`."""
     if not SMALLEST <= size <= LARGEST:
         raise ValueError(f"phantom size: expected {SMALLEST} to {LARGEST} pixels, got {size}")
-    for index in range(count):
-        rng = np.random.default_rng((seed, zlib.crc32(split.encode()), index))
-        modality, mirrored = MODALITIES[rng.integers(len(MODALITIES))], rng.random() < 0.5
-        image, shows = _render(rng, size, modality)
-        if mirrored:
-            image, shows = image[:, ::-1], shows[:, ::-1]
-        labels = _pick_regions(rng, shows)
-        png = io.BytesIO()
-        Image.fromarray(np.ascontiguousarray(image)).save(png, format="PNG", compress_level=1)
-        name = f"{split}_{seed}_{index:06d}"
-        yield records.RegionExample(
-            png.getvalue(), size, size, dataset="phantoms", image_id=name, group=name, modality=modality,
-            anatomy="torso", view="coronal", caption="", flips=True,
-            image_labels=tuple(label for label in labels if label in FINDING_WEIGHT),
-            regions=tuple(_region(label, shows == LAYER[label]) for label in labels),
-        )  # fmt: skip
+    rng = np.random.default_rng((seed, zlib.crc32(split.encode()), index))
+    modality, mirrored = MODALITIES[rng.integers(len(MODALITIES))], rng.random() < 0.5
+    image, shows = _render(rng, size, modality)
+    if mirrored:
+        image, shows = image[:, ::-1], shows[:, ::-1]
+    labels = _pick_regions(rng, shows)
+    png = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(image)).save(png, format="PNG", compress_level=1)
+    name = f"{split}_{seed}_{index:06d}"
+    return records.RegionExample(
+        png.getvalue(), size, size, dataset="phantoms", image_id=name, group=name, modality=modality,
+        anatomy="torso", view="coronal", caption="", flips=True,
+        image_labels=tuple(label for label in labels if label in FINDING_WEIGHT),
+        regions=tuple(_region(label, shows == LAYER[label]) for label in labels),
+    )  # fmt: skip

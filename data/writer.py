@@ -1,29 +1,25 @@
 """One source into, or from one corpus into the next: its records, and its entry in the manifest."""
 
 import contextlib
-import functools
 import hashlib
-import io
-import itertools
 import os
 import pathlib
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import tensorflow_datasets as tfds
 from absl import logging as absl_logging
 
-from data.manifest import SplitCounts
-from data.region_corpus.region_corpus import RegionCorpus
+from data import manifest, runners, shards
+from data.region_corpus import region_corpus
 from data.report import Report
 from data.sources import Source
+from data.staging import UNFINISHED
 from medp_clip_jax.corpus import Corpus
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.ontology import Ontology
-from medp_clip_jax.records import RegionExample
 
 
 def is_current(corpus: Corpus | None, source: Source, strict: bool) -> bool:
@@ -55,56 +51,98 @@ def keep(corpus: Corpus, name: str, work: pathlib.Path) -> dict[str, Any]:
     return entry
 
 
-def write(source: Source, work: pathlib.Path, ontology: Ontology, report: Report) -> dict[str, Any] | None:
-    """Writes a source below the directory `work` and returns its entry of the manifest, None if it has no usable image.
+def write(
+    source: Source, work: pathlib.Path, ontology: Ontology, report: Report, workers: int, beam: Sequence[str]
+) -> dict[str, Any] | None:
+    """Writes a source below the directory `work`, except for what an earlier build finished there, and returns its
+    entry of the manifest, None if it has no usable image.
 
-    Raises InputError if the disk does not take it, or if a record has a label outside the ontology.
+    `workers` processes of this machine write, or, with pipeline options in `beam`, a Beam runner. Raises InputError if
+    the disk does not take it, or if a record has a label outside the ontology.
     """
-    counts: dict[str, SplitCounts] = {}
-    streams = {}
-    for split, stream in source.splits.items():
-        counted = SplitCounts()
-        examples = iter(_shown(counted.watch(_checked(stream(), ontology)), f"{source.name} {split}"))
-        first = next(examples, None)
-        if first is not None:  # TFDS cannot write a split without records
-            counts[split] = counted
-            streams[split] = functools.partial(itertools.chain, [first], examples)
-    if not streams:
+    parts = work / UNFINISHED / source.name
+    with _full_disk_told(source.name, work):
+        shards.prepare(parts, source, report.strict)
+        job = shards.Job(parts, source, frozenset(ontology), report)
+        tasks = shards.plan(source)
+        left = [task for task in tasks if not shards.is_finished(parts, task)]
+        ran = runners.run_beam(job, left, beam) if beam and left else runners.run_local(job, left, workers)
+        open_tasks = set(left)
+        with contextlib.closing(ran):
+            for task in tasks:
+                if task in open_tasks:
+                    next(ran)
+                _tell(parts, task, report)
+        return _entry(source, parts, work, report)
+
+
+def _tell(parts: pathlib.Path, task: shards.Task, report: Report) -> None:
+    """What the making of these records had to say, in the order of the records."""
+    whole = task.end is None
+    found = shards.finished_shards(parts, task.split) if whole else [shards.finished(parts, task.split, task.number)]
+    for done in found:
+        assert done is not None, task
+        report.skipped.update(done["skipped"])
+        for line in done["lines"]:
+            print(line, file=sys.stderr)
+    if sys.stderr.isatty():
+        print(f"\r{parts.name} {task.split}: shard {task.number + 1}\033[K\r", end="", file=sys.stderr, flush=True)
+
+
+def _entry(source: Source, parts: pathlib.Path, work: pathlib.Path, report: Report) -> dict[str, Any] | None:
+    """Puts the finished shards where TFDS looks for them, and says what they hold."""
+    absl_logging.set_verbosity(absl_logging.ERROR)
+    builder = region_corpus.RegionCorpus(source.name, work)
+    directory = pathlib.Path(builder.data_dir)
+    lengths, sizes, splits = {}, {}, {}
+    files: dict[str, tuple[int, str]] = {}
+    for split in sorted(source.splits):
+        filled = [
+            (number, done["images"], done["record_bytes"], done["bytes"], done["sha256"])
+            for number, done in enumerate(shards.finished_shards(parts, split))
+            if done["images"]
+        ]
+        if not filled:
+            continue  # TFDS knows no split without records
+        directory.mkdir(parents=True, exist_ok=True)
+        for place, (number, _, _, size, checksum) in enumerate(filled):
+            path = directory / region_corpus.shard_name(builder, split, place, len(filled))
+            _link(os.fspath(shards.record_path(parts, split, number)), os.fspath(path))
+            files[path.relative_to(work).as_posix()] = size, checksum
+        lengths[split], sizes[split] = [images for _, images, *_ in filled], sum(size for _, _, size, *_ in filled)
+        hashes = [shards.hash_path(parts, split, number) for number, *_ in filled]
+        splits[split] = manifest.merge(shards.finished_shards(parts, split), hashes)
+    if not splits:
         return None
-    builder_dir = _write_records(source.name, streams, work)
-    names = sorted(path for path in builder_dir.iterdir() if ".array_record" in path.name)
-    digest = hashlib.sha256()
-    for path in names:
-        digest.update(path.name.encode() + b"\n" + path.read_bytes())
+    region_corpus.write_info(builder, lengths, sizes)
+    checksums = {name: checksum for name, (_, checksum) in sorted(files.items())}
+    told = "".join(f"{name}\n{checksum}\n" for name, checksum in checksums.items())
     return {
         "adapter": source.adapter,
         "fingerprint": source.fingerprint,
-        "path": builder_dir.relative_to(work).as_posix(),
-        "files": {path.relative_to(work).as_posix(): path.stat().st_size for path in names},
-        "checksum": digest.hexdigest(),
+        "path": directory.relative_to(work).as_posix(),
+        "files": {name: size for name, (size, _) in sorted(files.items())},
+        "checksums": checksums,
+        "checksum": hashlib.sha256(told.encode()).hexdigest(),
         "provenance": dict(source.provenance),
         "skipped": dict(sorted(report.skipped.items())),
-        "splits": {split: counted.as_json() for split, counted in sorted(counts.items())},
+        "splits": splits,
     }
 
 
-def _write_records(name: str, streams: dict, work: pathlib.Path) -> pathlib.Path:
-    absl_logging.set_verbosity(absl_logging.ERROR)
-    tfds.disable_progress_bar()
-    settings = tfds.download.DownloadConfig(compute_stats=tfds.download.ComputeStatsMode.SKIP)
+@contextlib.contextmanager
+def _full_disk_told(name: str, work: pathlib.Path) -> Iterator[None]:
     try:
-        # TFDS prints where it downloads to, though it downloads nothing
-        with contextlib.redirect_stdout(io.StringIO()):
-            builder = RegionCorpus(name, streams, work)
-            builder.download_and_prepare(download_config=settings)
+        yield
     except (OSError, RuntimeError) as error:  # the latter is how the ArrayRecord writer says that the disk is full
         stated = re.search(r"\w\(\) failed: ([^;]+)", str(error))
         if isinstance(error, RuntimeError) and not stated:
             raise
         reason = stated[1] if stated else error
-        raise InputError(f"{work.parent}: records of {name} cannot be written ({reason}): make room there") from error
-    shutil.rmtree(work / "downloads", ignore_errors=True)  # TFDS makes it in any case
-    return pathlib.Path(builder.data_dir)
+        raise InputError(
+            f"{work.parent}: records of {name} cannot be written ({reason}): make room there; shards that are finished "
+            "stay, and the same command goes on from them"
+        ) from error
 
 
 def _link(source: str, target: str) -> None:
@@ -112,24 +150,3 @@ def _link(source: str, target: str) -> None:
         os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
-
-
-def _checked(examples: Iterable[RegionExample], ontology: Ontology) -> Iterator[RegionExample]:
-    for example in examples:
-        for label in (*example.image_labels, *(region.label for region in example.regions)):
-            if label not in ontology:
-                raise InputError(
-                    f"{example.dataset}/{example.image_id}: label {label!r} is not in the ontology: add a node"
-                )
-        yield example
-
-
-def _shown(examples: Iterable[RegionExample], title: str) -> Iterator[RegionExample]:
-    """Counts on a terminal while a long source is written."""
-    shown = sys.stderr.isatty()
-    for number, example in enumerate(examples, 1):
-        if shown and number % 100 == 0:
-            print(f"\r{title}: {number:,} images", end="", file=sys.stderr, flush=True)
-        yield example
-    if shown:
-        print("\r\033[K", end="", file=sys.stderr, flush=True)
