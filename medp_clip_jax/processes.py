@@ -157,7 +157,9 @@ def _join(cluster: Cluster, heartbeat: int, patience: int) -> None:
         heartbeat_timeout_seconds=heartbeat,
         shutdown_timeout_seconds=3600,  # one process may still evaluate when the others are done; heartbeats go on
     )
-    jax.devices()  # now, when all are here: JAX gives up when another one needs minutes to come to its first array
+    # The first look at the devices and the first collective wait only two minutes and (on CPUs) 30 seconds for the
+    # others: so both come now, when all are here, and not after something that takes one of them longer.
+    barrier("start")
 
 
 class _Filter:

@@ -1,0 +1,183 @@
+"""Trains with several processes on this machine: `python -m launch.local --processes=2 -- --config=configs/smoke.py`.
+
+Everything after `--` goes to `python -m medp_clip_jax.train`, in every process. What process 0 says appears as it is,
+the others' lines behind their number. SIGTERM and Ctrl-C go to all: one makes them save and stop, a second one kills.
+"""
+
+import collections
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from typing import IO
+
+from absl import flags
+
+from medp_clip_jax.errors import run_cli
+from medp_clip_jax.processes import EXIT_LOST, EXIT_PREEMPTED
+
+PROCESSES = flags.DEFINE_integer("processes", 2, "How many processes to start.", lower_bound=1)
+DEVICES = flags.DEFINE_integer("devices_per_process", 1, "CPU devices, or GPUs, of each process.", lower_bound=1)
+PLATFORM = flags.DEFINE_enum("platform", "cpu", ["cpu", "gpu"], "What to train on; GPUs are dealt out in order.")
+RESTARTS = flags.DEFINE_integer("restarts", 0, "How often to start again after a preemption or a crash.", lower_bound=0)
+MODULE = flags.DEFINE_string("module", "medp_clip_jax.train", "The Python module that each process runs.")
+
+EXIT_USAGE = 2  # an error in what the user gave: starting again would only repeat it
+GRACE = 60  # seconds for the others to save once one process has been preempted
+TAIL = 20  # last lines of a process that failed
+PR_SET_PDEATHSIG = 1
+
+
+def main(argv: list[str]) -> None:
+    """Starts the processes, again if they end early and --restarts allows it, and exits with their code."""
+    command = [sys.executable, "-m", MODULE.value, *argv[1:]]
+    job = Job(command, PROCESSES.value, DEVICES.value, PLATFORM.value)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, job.forward)
+    for attempt in range(RESTARTS.value + 1):
+        code = job.run()
+        if code in (0, EXIT_USAGE) or job.told_to_stop or attempt == RESTARTS.value:
+            break
+        _say(f"starting again ({attempt + 1} of at most {RESTARTS.value} times)")
+    sys.exit(code)
+
+
+class Job:
+    """Some processes on this machine that train together."""
+
+    def __init__(self, command: Sequence[str], count: int, devices: int = 1, platform: str = "cpu") -> None:
+        """Takes the command that every process runs, and for each its number of devices."""
+        self.command, self.count, self.devices, self.platform = list(command), count, devices, platform
+        self.told_to_stop = False
+        self.members: list[Member] = []
+
+    def run(self) -> int:
+        """Starts all and waits for them: 0, EXIT_PREEMPTED, or the exit code of the process that failed first."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{free.getsockname()[1]}"
+        self.members = [
+            Member(self.command, number, self.count, self._environment(number, address)) for number in range(self.count)
+        ]
+        try:
+            return self._wait()
+        finally:
+            for member in self.members:
+                member.kill()
+            for member in self.members:
+                member.finish()
+
+    def forward(self, number: int, _: object) -> None:
+        """Passes a signal on to all processes."""
+        self.told_to_stop = True
+        for member in self.members:
+            member.send(number)
+
+    def _environment(self, number: int, address: str) -> dict[str, str]:
+        own = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": self.count, "JAX_PROCESS_ID": number}
+        if self.platform == "gpu":
+            first = number * self.devices
+            own["JAX_LOCAL_DEVICE_IDS"] = ",".join(map(str, range(first, first + self.devices)))
+        else:
+            own |= {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": self.devices}
+        return os.environ | {name: str(value) for name, value in own.items()} | {"PYTHONUNBUFFERED": "1"}
+
+    def _wait(self) -> int:
+        deadline = None
+        while True:
+            codes = [member.process.poll() for member in self.members]
+            failed = [member for member, code in zip(self.members, codes, strict=True) if code not in (None, 0)]
+            crashed = [member for member in failed if member.process.returncode != EXIT_PREEMPTED]
+            if crashed:
+                return self._report(crashed)
+            if None not in codes:
+                return EXIT_PREEMPTED if failed else 0
+            if failed and deadline is None:
+                deadline = time.monotonic() + GRACE
+                for member in self.members:
+                    member.send(signal.SIGTERM)
+            if deadline and time.monotonic() > deadline:
+                _say(f"some processes had not stopped {GRACE} s after the first one; killing them")
+                return EXIT_PREEMPTED
+            time.sleep(0.1)
+
+    def _report(self, crashed: list["Member"]) -> int:
+        """Says which process failed; one that only lost the others is not the cause, so give the cause a moment."""
+        for _ in range(10):
+            causes = [member for member in self.members if member.process.poll() not in (None, 0, EXIT_LOST)]
+            if causes:
+                break
+            time.sleep(0.1)
+        cause = (causes or crashed)[0]
+        cause.finish()
+        code = cause.process.returncode
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+        _say(f"process {cause.number} of {self.count} {how}; ending the others")
+        if cause.number and cause.tail:
+            _say(f"its last lines:\n{''.join(cause.tail).rstrip()}")
+        return 128 - code if code < 0 else code
+
+
+class Member:
+    """One process and its output."""
+
+    def __init__(self, command: Sequence[str], number: int, count: int, environment: dict[str, str]) -> None:
+        """Starts process `number` of `count`, in a session of its own: Ctrl-C reaches it only through us."""
+        self.number = number
+        self.tail: collections.deque[str] = collections.deque(maxlen=TAIL)
+        self.process = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            preexec_fn=_stop_with_parent if sys.platform == "linux" else None,
+        )
+        prefix = f"[{number}] " if count > 1 and number else ""
+        pipes = ((self.process.stdout, sys.stdout), (self.process.stderr, sys.stderr))
+        self.threads = [threading.Thread(target=self._pump, args=(*pipe, prefix), daemon=True) for pipe in pipes]
+        for thread in self.threads:
+            thread.start()
+
+    def send(self, number: int) -> None:
+        """Sends a signal, if the process is still there."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """Ends the process whatever it does."""
+        self.send(signal.SIGKILL)
+
+    def finish(self) -> None:
+        """Waits until the process has ended and its output is out."""
+        self.process.wait()
+        for thread in self.threads:
+            thread.join(5)
+
+    def _pump(self, source: IO[bytes], target: IO[str], prefix: str) -> None:
+        for line in iter(source.readline, b""):
+            text = line.decode(errors="replace")
+            if text.startswith("[Gloo] Rank"):
+                continue  # printed by the library at every start, and never of interest
+            self.tail.append(text)
+            target.write(prefix + text)
+            target.flush()
+
+
+def _stop_with_parent() -> None:
+    """Has the kernel send SIGTERM to this process when the launcher dies, even by kill -9."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _say(text: str) -> None:
+    print(f"launch.local: {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    run_cli(main)
