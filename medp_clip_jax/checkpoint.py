@@ -1,16 +1,21 @@
 """Checkpoints of a run: saved asynchronously by Orbax, restored exactly, and read for their parameters alone."""
 
 import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
+from medp_clip_jax import processes
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.step import TrainState
+
+DAMAGED = "damaged"  # folder of the run for checkpoints that cannot be read
 
 
 def make_checkpointer(workdir: str | Path, keep: int, best_metric: str) -> ocp.training.Checkpointer:
@@ -30,33 +35,94 @@ def make_checkpointer(workdir: str | Path, keep: int, best_metric: str) -> ocp.t
 def save(
     checkpointer: ocp.training.Checkpointer, state: TrainState, metrics: Mapping[str, float], best_metric: str
 ) -> None:
-    """Starts writing the state under its step number; a failure of an earlier write is raised here.
+    """Starts writing the state under its step number.
 
     A checkpoint competes for the best only with a finite `best_metric`: a small split can leave it undefined.
+
+    Raises:
+      InputError: this or the write before, which went on in the background, failed.
     """
     step = int(state.step)
     score = metrics.get(best_metric, math.nan)
     scores = {best_metric: score} if math.isfinite(score) else None
     rest = {"step": state.step, "opt_state": state.opt_state}
-    checkpointer.save_checkpointables_async(
-        step, {"params": state.params, "rest": rest}, metrics=scores, overwrite=True
+    try:
+        checkpointer.save_checkpointables_async(
+            step, {"params": state.params, "rest": rest}, metrics=scores, overwrite=True
+        )
+    except OSError as error:
+        raise _unwritten(checkpointer, error) from error
+
+
+def finish(checkpointer: ocp.training.Checkpointer) -> None:
+    """Waits until everything is written.
+
+    Raises:
+      InputError: a write failed.
+    """
+    try:
+        checkpointer.wait()
+    except OSError as error:
+        raise _unwritten(checkpointer, error) from error
+
+
+def _unwritten(checkpointer: ocp.training.Checkpointer, error: Exception) -> InputError:
+    return InputError(
+        f"{checkpointer.directory}: a checkpoint cannot be written ({error}); make room there and start again: the run "
+        "continues from the last one that was"
     )
 
 
 def restore(checkpointer: ocp.training.Checkpointer, state: TrainState) -> TrainState:
     """The newest saved state with the shapes and shardings of `state`, or `state` itself when nothing was saved.
 
+    The devices and processes that saved it do not matter. A checkpoint that cannot be read is moved to the run's
+    folder `damaged`, with a line on stderr, and the one before is taken.
+
     Raises:
-      InputError: the checkpoint holds another architecture.
+      InputError: the checkpoint holds another architecture, or none of them can be read.
     """
-    latest = checkpointer.latest
-    if latest is None:
-        return state
     template = jax.tree.map(_abstract, state)
-    check_shapes(checkpointer, latest.step, template.params)
     rest = {"step": template.step, "opt_state": template.opt_state}
-    loaded = checkpointer.load_checkpointables(latest.step, {"params": template.params, "rest": rest})
-    return TrainState(loaded["rest"]["step"], loaded["params"], loaded["rest"]["opt_state"])
+    found = sorted((saved.step for saved in checkpointer.checkpoints), reverse=True)
+    for step in found:
+        loaded, reason = None, ""
+        try:
+            check_shapes(checkpointer, step, template.params)
+            loaded = checkpointer.load_checkpointables(step, {"params": template.params, "rest": rest})
+        except InputError:
+            raise
+        except Exception as error:  # whatever a cut or overwritten file makes the reader stumble over
+            reason = str(error).partition("\n")[0]
+        if _everywhere(loaded is not None):
+            return TrainState(loaded["rest"]["step"], loaded["params"], loaded["rest"]["opt_state"])
+        _set_aside(checkpointer, step, reason)
+    if found:
+        raise InputError(
+            f"{checkpointer.directory}: none of the checkpoints {found} can be read; they are in {DAMAGED}/ now: start "
+            "again to begin the run anew, or restore them from a copy"
+        )
+    return state
+
+
+def _everywhere(good: bool) -> bool:
+    """Whether it is good on every process."""
+    return bool(np.all(multihost_utils.process_allgather(np.array(good))))
+
+
+def _set_aside(checkpointer: ocp.training.Checkpointer, step: int, reason: str) -> None:
+    root = Path(checkpointer.directory)
+    with processes.main_first(f"damaged {step}"):
+        if processes.is_main():
+            (root.parent / DAMAGED).mkdir(exist_ok=True)
+            (root / str(step)).rename(root.parent / DAMAGED / f"{step}-{int((root / str(step)).stat().st_mtime)}")
+            print(
+                f"warning: checkpoint {step} cannot be read ({reason or 'on another process'}): it is in "
+                f"{root.parent / DAMAGED} now, and the one before it is taken",
+                file=sys.stderr,
+                flush=True,
+            )
+    checkpointer.reload()
 
 
 def load_params(workdir: str | Path, template: Any, step: int | None = None) -> Any:

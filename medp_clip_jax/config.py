@@ -107,11 +107,6 @@ def _check_together(config: ml_collections.ConfigDict) -> None:
         raise InputError(
             f"config.mesh.rules: an axis of the mesh splits batch, tokens, width and hidden at most once, got {split}"
         )
-    if config.input.batch_size % config.train.accumulate:
-        raise InputError(
-            f"config.train.accumulate: {config.train.accumulate} microbatches do not divide a batch of "
-            f"{config.input.batch_size}"
-        )
     if not config.workdir:
         raise InputError("config.workdir: expected a directory for the run, got nothing; pass --config.workdir=DIR")
 

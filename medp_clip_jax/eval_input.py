@@ -59,9 +59,17 @@ def eval_table(corpus, split: str, sources: Sequence[str] | None = None) -> Eval
     )
 
 
-def eval_batches(corpus, table: EvalTable, config, kinds: Sequence[str] = simulate.EXACT) -> Iterator[dict]:
-    """Batches of `config.eval.batch_size` rows, each one image and up to `config.eval.regions` of its regions, nothing
-    left out.
+def eval_batches(
+    corpus,
+    table: EvalTable,
+    config,
+    kinds: Sequence[str] = simulate.EXACT,
+    size: int = 0,
+    process: int = 0,
+    of: int = 1,
+) -> Iterator[dict]:
+    """Batches of `size` rows (0: `config.eval.batch_size`), each one image and up to `config.eval.regions` of its
+    regions, nothing left out; of the images and prompts only the rows of one process `of` several.
 
     A batch holds image uint8 [batch, size, size, 3], rectangle float32 [batch, 4], prompts {kind: `RegionPrompts`
     [batch, regions, ...]} (the exact mask, the exact box, one 'center' click; a region without a mask is asked by its
@@ -75,18 +83,22 @@ def eval_batches(corpus, table: EvalTable, config, kinds: Sequence[str] = simula
             f"evaluation prompts: expected kinds among {', '.join(simulate.EXACT)}, got {', '.join(sorted(unknown))}"
         )
     rows = _rows(table, config.eval.regions)
-    size = config.eval.batch_size
+    size = size or config.eval.batch_size
+    part = size // of
     readers = {name: corpus.source(name, table.split) for name, _ in table.records}
     shown, loaded = -1, None
     for start in range(0, len(rows), size):
         chunk, elements = rows[start : start + size], []
-        for image, regions in chunk:
+        image_row, region_row = np.full(size, -1, np.int32), np.full((size, config.eval.regions), -1, np.int32)
+        for row, (image, regions) in enumerate(chunk):
+            image_row[row], region_row[row, : len(regions)] = image, regions
+        for image, regions in chunk[process * part : (process + 1) * part]:
             if image != shown:  # the rows of one image follow each other
                 name, record = table.records[image]
                 shown, loaded = image, load(readers[name][record], max_side(config))
-            elements.append(_element(loaded, image, regions, table, config, kinds))
-        elements += [_padding(config, kinds)] * (size - len(chunk))
-        yield _assemble(elements, kinds)
+            elements.append(_element(loaded, regions, table, config, kinds))
+        elements += [_padding(config, kinds)] * (part - len(elements))
+        yield _assemble(elements, kinds) | {"image_row": image_row, "region_row": region_row}
 
 
 def _rows(table: EvalTable, most: int) -> list[tuple[int, np.ndarray]]:
@@ -100,10 +112,9 @@ def _rows(table: EvalTable, most: int) -> list[tuple[int, np.ndarray]]:
     return rows
 
 
-def _element(loaded: Loaded, image: int, regions: np.ndarray, table: EvalTable, config, kinds: Sequence[str]) -> dict:
+def _element(loaded: Loaded, regions: np.ndarray, table: EvalTable, config, kinds: Sequence[str]) -> dict:
     canvas, rectangle = augment.letterbox(loaded.pixels, config.model.image.size)
-    element = _padding(config, kinds) | {"image": canvas, "rectangle": rectangle, "image_row": np.int32(image)}
-    element["region_row"][: len(regions)] = regions
+    element = _padding(config, kinds) | {"image": canvas, "rectangle": rectangle}
     view = (0, 0, loaded.example.width, loaded.example.height)
     for slot, row in enumerate(regions):
         box = tuple(table.box[row].tolist())
@@ -121,17 +132,12 @@ def _padding(config, kinds: Sequence[str]) -> dict:
     return {
         "image": np.full((size, size, 3), augment.PADDING, np.uint8),
         "rectangle": np.array([0, 0, 1, 1], np.float32),
-        "image_row": np.int32(-1),
-        "region_row": np.full(regions, -1, np.int32),
         **{kind: simulate.empty_prompts(regions, 1, config.input.mask_size) for kind in kinds},
     }
 
 
 def _assemble(elements: Sequence[dict], kinds: Sequence[str]) -> dict:
-    batch = {
-        name: np.stack([element[name] for element in elements])
-        for name in ("image", "rectangle", "image_row", "region_row")
-    }
+    batch = {name: np.stack([element[name] for element in elements]) for name in ("image", "rectangle")}
     prompts: dict[str, RegionPrompts] = {
         kind: stack([element[kind] for element in elements])["prompts"] for kind in kinds
     }

@@ -167,8 +167,8 @@ def train_dataset(corpus, config, tokenizer, bank, process_index: int = 0, proce
 
     A batch holds image uint8 [batch, size, size, 3], rectangle float32 [batch, 4] (where the view lies on the canvas,
     in [0, 1]), prompts `RegionPrompts` [batch, regions, ...] in [0, 1] of the view, label int32 [batch, regions] (row
-    of the bank, -1 = padding), text int32 [batch, context] and
-    text_id int32 [batch] (equal content shares it). The examples of a step do not depend on the number of processes:
+    of the bank, -1 = padding), text int32 [batch, context], text_id int32 [batch] (equal content shares it) and
+    position int32 [batch] (in the global batch). The examples of a step do not depend on the number of processes:
     process p of P takes every P-th. InputError where the mixture, the prompt kinds or the batch size cannot be used.
     """
     batch_size, steps = config.input.batch_size, config.train.steps
@@ -187,6 +187,7 @@ def train_dataset(corpus, config, tokenizer, bank, process_index: int = 0, proce
         _element, config=config, ontology=corpus.ontology, tokenizer=tokenizer, index=index, kinds=_kinds(config)
     )
     examples = _mixed(corpus, config, wrap)[: steps * batch_size].seed(config.seed).random_map(make)
+    examples = examples.map_with_index(lambda i, example: example | {"position": np.int32(i % batch_size)})
     return examples[process_index::process_count].batch(batch_size // process_count, batch_fn=stack)
 
 

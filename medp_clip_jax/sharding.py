@@ -39,6 +39,16 @@ def make_mesh(config: Any, devices: list[jax.Device] | None = None) -> Mesh:
     return jax.make_mesh((data, fsdp), AXES, axis_types=(AxisType.Auto,) * 2, devices=devices)
 
 
+def check_batch(config: Any, mesh: Mesh) -> None:
+    """Raises InputError unless every device gets as many images as another, in every microbatch."""
+    parts = mesh.size * config.train.accumulate
+    if config.input.batch_size % parts:
+        raise InputError(
+            f"config.input.batch_size: {config.input.batch_size} does not divide among {mesh.size} devices x "
+            f"{config.train.accumulate} microbatches; choose a multiple of {parts}"
+        )
+
+
 def logical_rules(config: Any) -> list[tuple[str, tuple[str, ...] | None]]:
     """`config.mesh.rules` as flax takes them, for `flax.linen.logical_axis_rules`."""
     return [(name, tuple(axes) or None) for name, axes in config.rules.items()]
@@ -74,6 +84,12 @@ def state_sharding(state: Any, mesh: Mesh, rules: Any) -> Any:
         params=array_sharding(state.params, mesh, tuple(rules.parameters)),
         opt_state=array_sharding(state.opt_state, mesh, tuple(rules.optimizer)),
     )
+
+
+def ambient_mesh() -> Mesh | None:
+    """The mesh of `jax.set_mesh`, None where there is none."""
+    mesh = jax.sharding.get_mesh()
+    return None if mesh.empty else mesh
 
 
 def put_batch(batch: Any, mesh: Mesh) -> Any:

@@ -1,5 +1,6 @@
 """One training step: forward, losses, update. Everything a step needs comes in as an argument."""
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -83,7 +84,7 @@ def batch_loss(
         "images": Images(batch["image"], batch["rectangle"]),
         "prompts": batch["prompts"] if weights.region_to_text or weights.text_to_region else None,
         "tokens": batch["text"],
-        "keys": jax.random.split(drop_rng, len(batch["image"])),
+        "keys": jax.vmap(functools.partial(jax.random.fold_in, drop_rng))(batch["position"]),
     }
     image, regions, text = in_microbatches(
         lambda inputs: model.apply(variables, **inputs), inputs, config.train.accumulate, devices

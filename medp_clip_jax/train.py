@@ -1,179 +1,164 @@
-"""Trains MedP-CLIP: `python -m medp_clip_jax.train --config=configs/smoke.py`. Read from top to bottom."""
+"""Trains MedP-CLIP: `python -m medp_clip_jax.train --config=configs/smoke.py`. Read from top to bottom.
+
+Every process of a job (docs/launch) runs this with the same arguments. Exit code 75 means stopped by SIGTERM or Ctrl-C,
+and saved: the same command continues.
+"""
 
 import contextlib
 import functools
-import itertools
-import os
-from collections.abc import Callable, Collection, Iterable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import grain
 import jax
 import numpy as np
-from absl import logging
+from absl import flags
 from ml_collections import config_flags
+from orbax.checkpoint import v1 as ocp
 
-from medp_clip_jax import checkpoint, evaluate, results, sharding
-from medp_clip_jax.config import first_difference, load_config, validate
-from medp_clip_jax.corpus import Corpus, ensure_corpus
+from medp_clip_jax import checkpoint, evaluate, flops, processes, results, sharding
+from medp_clip_jax.config import validate
 from medp_clip_jax.errors import InputError, run_cli
-from medp_clip_jax.input import label_prior, mixture, train_dataset
-from medp_clip_jax.labels import LabelBank, make_bank
+from medp_clip_jax.goodput import Goodput
+from medp_clip_jax.input import label_prior, train_dataset
 from medp_clip_jax.metrics import MetricWriter
 from medp_clip_jax.models.clip import MedPCLIP
 from medp_clip_jax.optim import make_optimizer, schedule
-from medp_clip_jax.run_files import save_run_files
+from medp_clip_jax.preparation import Run, prepare
 from medp_clip_jax.step import Bank, TrainState, init_params, train_step
-from medp_clip_jax.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", help_string="A file of configs/, and overrides as --config.section.key=value."
 )
-# What may change between two starts of one run: it decides nothing that has been computed.
-FREE_TO_CHANGE = ("workdir", "data.build", "mesh", "eval", "train.log_every", "train.checkpoint_every", "train.keep")
-TOKENIZER_EXAMPLES = 20_000  # records whose captions the tokenizer is trained on
+PROFILE = flags.DEFINE_integer(
+    "profile", 0, "Steps to capture in an xprof trace, WORKDIR/profile, from the third after a start.", lower_bound=0
+)
 
 
 def main(argv: list[str]) -> None:
-    """Parses nothing but --config."""
+    """Parses nothing but --config and --profile."""
     if len(argv) > 1:
         raise InputError(f"unexpected argument {argv[1]!r}; overrides look like --config.train.steps=100")
     if CONFIG.value is None:
         raise InputError("no configuration; pass --config=configs/smoke.py or another file of configs/")
-    train(CONFIG.value)
+    processes.start()
+    with processes.guard():
+        train(CONFIG.value, PROFILE.value)
 
 
-def train(config: Any) -> dict[str, float]:
+def train(config: Any, profile: int = 0) -> dict[str, float]:
     """Runs a whole training: corpus, model, loop, evaluation; continues an earlier run in the same workdir."""
+    began = time.monotonic()
     validate(config)
     config.lock()
-    if jax.process_count() > 1:
-        raise InputError("training with several processes is not supported yet; start one process")
-    workdir = make_workdir(config)
-    corpus = ensure_corpus(config.data.corpus, config.data.build)
-    check_splits(corpus, config)
-    sources = mixture(corpus, config, config.data.train_split)
-    tokenizer = make_tokenizer(workdir, config, corpus, sources)
-    labels = make_labels(corpus, config, tokenizer, sources)
-    batches = train_dataset(corpus, config, tokenizer, labels)
-
+    if config.compile_cache:
+        jax.config.update("jax_compilation_cache_dir", str(Path(config.compile_cache).expanduser()))
     mesh = sharding.make_mesh(config.mesh)
+    sharding.check_batch(config, mesh)
     jax.set_mesh(mesh)
+    with processes.main_first("preparation"):
+        run = prepare(config)
+
     model = MedPCLIP(config.model)
     optimizer, layout, state = make_state(model, config, mesh)
-    bank = make_device_bank(corpus, config, labels, mesh)
     step_fn = jax.jit(
         functools.partial(train_step, model, optimizer, config), donate_argnums=0, out_shardings=(layout, None)
     )
+    bank = make_bank(run, config, mesh)
     assess = functools.partial(
         evaluate.run_evaluation,
         model,
-        processor_or_tokenizer=tokenizer,
-        corpus=corpus,
+        processor_or_tokenizer=run.tokenizer,
+        corpus=run.corpus,
         config=config,
-        ontology=corpus.ontology,
+        ontology=run.corpus.ontology,
     )
-    with checkpoint.make_checkpointer(workdir, config.train.keep, config.train.best_metric) as checkpointer:
+    clock = Goodput(run.workdir)
+    with checkpoint.make_checkpointer(run.workdir, config.train.keep, config.train.best_metric) as checkpointer:
         state = checkpoint.restore(checkpointer, state)
-        save_run_files(workdir, config, tokenizer, corpus, labels, sources)
-        start = int(state.step)
+        clock.resume(int(state.step))
+        clock.add("start", time.monotonic() - began)
+        step_fn = functools.partial(step_fn, bank=bank)
+        state = fit(state, step_fn, assess, checkpointer, clock, run, config, profile)
+        with clock.spent("save"):
+            checkpoint.finish(checkpointer)
+    if processes.is_main():
+        clock.store()
+        print(clock.line(), flush=True)
+    if int(state.step) < config.train.steps:
+        raise SystemExit(processes.EXIT_PREEMPTED)
+    processes.exit_if_asked()
 
-        if start:
-            logging.info("continuing from step %d", start)
-        with contextlib.closing(MetricWriter(workdir, start, config.train.steps)) as writer:
-            rate = schedule(config.optim, config.train.steps)
-            for step, batch in enumerate(iterate(batches, config, start), start + 1):
-                last = step == config.train.steps
-                state, metrics = step_fn(state, sharding.put_batch(batch, mesh), bank)
-                writer.advance(config.input.batch_size, int((batch["label"] >= 0).sum()))
-                if step % config.train.log_every == 0 or last:
-                    metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
-                    writer.report(step, {**metrics, "learning_rate": float(rate(step - 1 - metrics["bad_steps"]))})
-                    check_finite(metrics, step, config)
-                figures: dict[str, float] = {}
-                if config.train.eval_every and step % config.train.eval_every == 0 and not last:
-                    figures = assess(state.params, split=config.data.val_split, kinds=config.eval.val_kinds)
-                    writer.write(step, figures)
-                if figures or step % config.train.checkpoint_every == 0 or last:
-                    checkpoint.save(checkpointer, state, figures, config.train.best_metric)
-
-    print(f"evaluating on the {config.eval.split!r} split ...", flush=True)
-    figures = assess(state.params, split=config.eval.split, kinds=config.eval.kinds, output_dir=workdir)
-    print(f"{results.screen_table(figures)}\n\n{results.NOTICE}\nreport: {workdir / 'report.html'}")
+    if processes.is_main():
+        print(f"evaluating on the {config.eval.split!r} split ...", flush=True)
+    figures = assess(state.params, split=config.eval.split, kinds=config.eval.kinds, output_dir=run.workdir)
+    if processes.is_main():
+        print(f"{results.screen_table(figures)}\n\n{results.NOTICE}\nreport: {run.workdir / 'report.html'}")
     return figures
 
 
-def make_workdir(config: Any) -> Path:
-    """Creates the run directory, or finds the one of an earlier start of the same run.
+def fit(
+    state: TrainState,
+    step_fn: Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]],
+    assess: Callable[..., dict[str, float]],
+    checkpointer: ocp.training.Checkpointer,
+    clock: Goodput,
+    run: Run,
+    config: Any,
+    profile: int,
+) -> TrainState:
+    """The loop: steps, reports, evaluations and checkpoints, until the last step or until asked to stop."""
+    start, steps, metrics = int(state.step), config.train.steps, None
+    batches, mesh = iterate(run, config, start), jax.sharding.get_mesh()
+    rate = schedule(config.optim, steps)
+    with (
+        processes.Preemption() as preemption,
+        contextlib.closing(MetricWriter(run.workdir, start, steps, mfu_per_image(config, run))) as writer,
+    ):
+        for step in range(start + 1, steps + 1):
+            batch = timed_next(batches, clock, metrics)
+            previous = metrics
+            with clock.spent("step" if previous else "compile"):
+                state, metrics = step_fn(state, sharding.put_batch(batch, mesh))
+                jax.block_until_ready(previous)  # never more than one step ahead of the devices
+            writer.advance(config.input.batch_size, int((batch["label"] >= 0).sum()) * jax.process_count())
+            trace(run.workdir, step - start, profile, metrics)
 
-    Raises:
-      InputError: it cannot be written, or it holds a run of another configuration.
-    """
-    workdir = Path(config.workdir)
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"config.workdir {workdir}: cannot be created ({error.strerror}); choose a writable directory"
-        ) from None
-    if not os.access(workdir, os.W_OK):
-        raise InputError(f"config.workdir {workdir}: not writable; choose a writable directory")
-    stored = workdir / "config.json"
-    if stored.exists():
-        different = first_difference(load_config(stored), config, FREE_TO_CHANGE)
-        if different:
-            raise InputError(
-                f"config.workdir {workdir}: holds a run with another config.{different}; choose another directory, or "
-                "remove that run"
-            )
-    return workdir
-
-
-def check_splits(corpus: Corpus, config: Any) -> None:
-    """Raises InputError when a split that will be evaluated has no images: better now than after the training."""
-    needed = {config.eval.split} | ({config.data.val_split} if config.train.eval_every else set())
-    sources = tuple(config.data.sources) or corpus.sources
-    for split in sorted(needed):
-        if not any(corpus.count(name, split) for name in sources):
-            raise InputError(
-                f"{corpus.directory}: no images in split {split!r}, which is to be evaluated; it has "
-                f"{', '.join(corpus.splits)}: set config.eval.split and config.data.val_split to one of these"
-            )
-
-
-def make_tokenizer(workdir: Path, config: Any, corpus: Corpus, sources: Collection[str]) -> Tokenizer:
-    """The run's tokenizer: the one already in the workdir, else trained on the ontology and the sources' captions."""
-    path = workdir / "tokenizer.json"
-    if path.exists():
-        return load_tokenizer(path)
-    ontology, split = corpus.ontology, config.data.train_split
-    texts = [text for node in ontology for text in ontology.sentences(node)]
-    for name in sources:
-        records = itertools.islice(corpus.source(name, split), TOKENIZER_EXAMPLES // len(sources) + 1)
-        texts += [ontology.caption(record) for record in records]
-    return train_tokenizer(texts, config.model.text.vocab)
+            figures: dict[str, float] = {}
+            last, stopping = step == steps, preemption.reached(step)
+            if step % config.train.log_every == 0 or last:
+                with clock.spent("step"):
+                    values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+                values["learning_rate"] = float(rate(step - 1 - values["bad_steps"]))
+                writer.report(step, values, clock.window(), clock.share())
+                check_finite(values, step, config)
+            if stopping:  # before anything that may outlast the time that is left
+                save(checkpointer, state, {}, clock, config)
+                checkpoint.finish(checkpointer)
+            if config.train.eval_every and step % config.train.eval_every == 0 and not last:
+                with clock.spent("eval"):
+                    figures = assess(state.params, split=config.data.val_split, kinds=config.eval.val_kinds)
+                writer.write(step, figures)
+            if stopping:
+                break
+            if figures or step % config.train.checkpoint_every == 0 or last:
+                save(checkpointer, state, figures, clock, config)
+    return state
 
 
-def make_labels(corpus: Corpus, config: Any, tokenizer: Tokenizer, sources: Collection[str]) -> LabelBank:
-    """The bank of what has regions in training; in a corpus without any region, of what its images are labelled."""
-    split = config.data.train_split
-    ids = corpus.label_counts(split, sources) or corpus.image_label_counts(split, sources)
-    if not ids:
-        raise InputError(
-            f"{corpus.directory}: split {split!r} has no labelled region or image; there is nothing to learn"
-        )
-    return make_bank(corpus.ontology, sorted(ids), tokenizer, config.input.label_variants, config.input.label_context)
+def save(
+    checkpointer: ocp.training.Checkpointer, state: TrainState, figures: dict[str, float], clock: Goodput, config: Any
+) -> None:
+    """Starts to write a checkpoint, on the clock."""
+    with clock.spent("save"):
+        checkpoint.save(checkpointer, state, figures, config.train.best_metric)
+    clock.saved(int(state.step))
 
 
 def make_state(model: MedPCLIP, config: Any, mesh: jax.sharding.Mesh) -> tuple[Any, Any, TrainState]:
     """The optimiser, the state's layout on the mesh, and a fresh state laid out so."""
-    optimizer, layout, fresh = plan_state(model, config, mesh)
-    return optimizer, layout, jax.jit(fresh, out_shardings=layout)()
-
-
-def plan_state(model: MedPCLIP, config: Any, mesh: jax.sharding.Mesh) -> tuple[Any, Any, Callable[[], TrainState]]:
-    """The optimiser, the state's layout on the mesh, and the function that makes a fresh state; allocates nothing."""
     init = functools.partial(init_params, model, config.seed)
     optimizer = make_optimizer(config.optim, config.train.steps, jax.eval_shape(init))
 
@@ -181,19 +166,46 @@ def plan_state(model: MedPCLIP, config: Any, mesh: jax.sharding.Mesh) -> tuple[A
         params = init()
         return TrainState(jax.numpy.zeros((), jax.numpy.int32), params, optimizer.init(params))
 
-    return optimizer, sharding.state_sharding(jax.eval_shape(fresh), mesh, config.mesh.rules), fresh
+    layout = sharding.state_sharding(jax.eval_shape(fresh), mesh, config.mesh.rules)
+    return optimizer, layout, jax.jit(fresh, out_shardings=layout)()
 
 
-def make_device_bank(corpus: Corpus, config: Any, labels: LabelBank, mesh: jax.sharding.Mesh) -> Bank:
+def make_bank(run: Run, config: Any, mesh: jax.sharding.Mesh) -> Bank:
     """The label bank on every device, with the prior of the regions that the input pipeline samples."""
-    bank = Bank(labels.tokens, labels.excluded, label_prior(corpus, config, labels))
+    bank = Bank(run.labels.tokens, run.labels.excluded, label_prior(run.corpus, config, run.labels))
     return jax.device_put(bank, sharding.replicated(mesh))
 
 
-def iterate(batches: grain.MapDataset, config: Any, start: int) -> Iterable[dict[str, np.ndarray]]:
-    """Batches from `start` on, prepared by threads while the device works."""
+def iterate(run: Run, config: Any, start: int) -> Iterator[dict[str, np.ndarray]]:
+    """This process's part of the batches from `start` on, prepared by threads while the devices work."""
+    batches = train_dataset(run.corpus, config, run.tokenizer, run.labels, jax.process_index(), jax.process_count())
     options = grain.ReadOptions(num_threads=config.input.threads, prefetch_buffer_size=config.input.threads)
-    return batches[start:].to_iter_dataset(options)
+    return iter(batches[start:].to_iter_dataset(options))
+
+
+def timed_next(batches: Iterator[Any], clock: Goodput, metrics: dict[str, jax.Array] | None) -> Any:
+    """The next batch; waiting for it counts as input only where the devices had nothing to do by then."""
+    began = time.monotonic()
+    batch = next(batches)
+    busy = metrics is not None and not metrics["loss"].is_ready()
+    clock.add("step" if busy else "input", time.monotonic() - began)
+    return batch
+
+
+def mfu_per_image(config: Any, run: Run) -> float | None:
+    """Model FLOPs utilisation that one image per second amounts to; None where the devices' peak is not known."""
+    step = flops.step_flops(config, len(run.labels.ids))
+    return flops.mfu(step.model / config.input.batch_size, 1.0, jax.device_count(), jax.devices()[0].device_kind)
+
+
+def trace(workdir: Path, step: int, profile: int, metrics: dict[str, jax.Array]) -> None:
+    """Starts the profiler after the second step of this start, and ends it `profile` steps later."""
+    if profile and step == 2:
+        jax.block_until_ready(metrics)
+        jax.profiler.start_trace(str(workdir / "profile"))
+    if profile and step == 2 + profile:
+        jax.block_until_ready(metrics)
+        jax.profiler.stop_trace()
 
 
 def check_finite(metrics: dict[str, float], step: int, config: Any) -> None:

@@ -57,6 +57,7 @@ def random_batch(rng: np.random.Generator, size: int = 8, regions: int = 3) -> d
         "prompts": random_prompts(rng, size, regions),
         "label": rng.integers(-1, 5, (size, regions)).astype(np.int32),
         "text": rng.integers(1, 299, (size, 10)).astype(np.int32),
+        "position": np.arange(size, dtype=np.int32),
         "text_id": rng.integers(0, 6, size).astype(np.int32),
     }
 

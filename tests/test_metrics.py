@@ -33,7 +33,7 @@ def test_a_restart_keeps_the_lines_up_to_its_step(tmp_path):
         {"step": 2, "loss": 0.5},
         {"step": 3, "loss": 0.25},
     ]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.jsonl", "tensorboard"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.jsonl", "speed.jsonl", "tensorboard"]
 
 
 def test_a_kill_at_the_restart_loses_nothing(tmp_path, monkeypatch):
@@ -68,5 +68,7 @@ def test_tensorboard_drops_what_comes_after_the_checkpoint_only(tmp_path, monkey
 def test_throughput_is_shown_but_not_in_the_file(tmp_path):
     with writer(tmp_path) as opened:
         opened.advance(8, 20)
-        opened.report(1, {"loss": 0.5})
+        opened.report(1, {"loss": 0.5}, {"step": 3.0, "input": 1.0, "compile": 0.0}, 0.6)
     assert lines(tmp_path) == ['{"step": 1, "loss": 0.5}']
+    (speed,) = (tmp_path / "speed.jsonl").read_text().splitlines()
+    assert json.loads(speed) == {"step": 1, "images/s": 2.0, "regions/s": 5.0, "input_wait": 0.25, "goodput": 0.6}

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from medp_clip_jax import checkpoint, train
+from medp_clip_jax import checkpoint, preparation, train
 from medp_clip_jax.config import save_config
 from medp_clip_jax.errors import InputError
 from tests.tiny_train import STEPS, tiny_config
@@ -127,16 +127,16 @@ def test_another_architecture_in_the_workdir_is_refused(shared, uninterrupted):
     config = tiny_config(shared / "corpus", uninterrupted)
     config.model.image.width = 64
     with pytest.raises(InputError, match=r"another config\.model\.image\.width"):
-        train.make_workdir(config)
+        preparation.make_workdir(config)
 
 
 def test_another_configuration_in_the_workdir_is_refused_but_not_what_decides_nothing(shared, uninterrupted):
     config = tiny_config(shared / "corpus", uninterrupted)
     config.train.log_every, config.eval.gallery = 7, 5
-    train.make_workdir(config)
+    preparation.make_workdir(config)
     config.seed = 1
     with pytest.raises(InputError, match=r"another config\.seed"):
-        train.make_workdir(config)
+        preparation.make_workdir(config)
 
 
 def test_a_checkpoint_of_another_architecture_names_the_parameter(shared, uninterrupted):
@@ -151,7 +151,7 @@ def test_an_unwritable_workdir_is_named(tmp_path):
     blocker.write_text("")
     config = tiny_config(tmp_path, blocker / "run")
     with pytest.raises(InputError, match="choose a writable directory"):
-        train.make_workdir(config)
+        preparation.make_workdir(config)
 
 
 def test_non_finite_steps_end_the_run_only_in_a_row(tmp_path):
@@ -164,4 +164,4 @@ def test_non_finite_steps_end_the_run_only_in_a_row(tmp_path):
 def test_a_run_stores_its_configuration(tmp_path):
     config = tiny_config(tmp_path, tmp_path)
     save_config(config, tmp_path / "config.json")
-    train.make_workdir(config)  # the same model again is no conflict
+    preparation.make_workdir(config)  # the same model again is no conflict

@@ -21,6 +21,7 @@ from medp_clip_jax.models.clip import Images, MedPCLIP
 from medp_clip_jax.ontology import Ontology
 from medp_clip_jax.prompts import RegionPrompts
 from medp_clip_jax.records import decode_image
+from medp_clip_jax.sharding import ambient_mesh, put_batch, replicated
 
 KINDS = (*simulate.EXACT, *simulate.REFERENCES)
 SENTENCES = 256  # encoded at a time
@@ -51,8 +52,11 @@ def encode_corpus(model, params, corpus, split: str, config, kinds: Sequence[str
     empty = np.zeros_like(image)
     regions = {kind: np.zeros((len(table.label), width), np.float32) for kind in prompted}
     read, _, _ = _functions(model)
-    for batch in eval_batches(corpus, table, config, kinds=prompted):
-        seen, nothing, answers = jax.device_get(read(params, batch["image"], batch["rectangle"], batch["prompts"]))
+    for batch in eval_batches(
+        corpus, table, config, prompted, _batch_size(config), jax.process_index(), jax.process_count()
+    ):
+        inputs = _place((batch["image"], batch["rectangle"], batch["prompts"]))
+        seen, nothing, answers = jax.device_get(read(params, *inputs))
         rows, region_rows = batch["image_row"], batch["region_row"]
         image[rows[rows >= 0]] = seen[rows >= 0]
         empty[rows[rows >= 0]] = nothing[rows >= 0]
@@ -66,19 +70,23 @@ def encode_corpus(model, params, corpus, split: str, config, kinds: Sequence[str
 
 
 @functools.lru_cache(maxsize=4)  # keyed by the architecture, so that the evaluations of one run compile once
-def _compiled(config: ml_collections.FrozenConfigDict):
-    """(read, encode_image, encode_text) of a model: functions of params and arrays, compiled per shape."""
-    apply = MedPCLIP(config).apply
+def _compiled(config: ml_collections.FrozenConfigDict, mesh: jax.sharding.Mesh | None):
+    """(read, encode_image, encode_text) of a model: functions of params and arrays, compiled per shape.
 
-    @jax.jit
+    On a mesh their results are on every device, so that every process can read them.
+    """
+    apply = MedPCLIP(config).apply
+    jit = functools.partial(jax.jit, out_shardings=replicated(mesh)) if mesh else jax.jit
+
+    @jit
     def encode_image(params, pixels, rectangle):
         return apply({"params": params}, Images(pixels, rectangle), method="encode_image").embedding
 
-    @jax.jit
+    @jit
     def encode_text(params, tokens):
         return apply({"params": params}, tokens, method="encode_text")
 
-    @jax.jit
+    @jit
     def read(params, pixels, rectangle, prompts):
         variables = {"params": params}
         features = apply(variables, Images(pixels, rectangle), method="encode_image")
@@ -104,38 +112,42 @@ def _emptied(prompts: RegionPrompts) -> RegionPrompts:
 
 
 def _functions(model):
-    return _compiled(ml_collections.FrozenConfigDict(model.config))
+    return _compiled(ml_collections.FrozenConfigDict(model.config), ambient_mesh())
+
+
+def _batch_size(config) -> int:
+    """`config.eval.batch_size`, raised to a multiple of the devices."""
+    devices = mesh.size if (mesh := ambient_mesh()) else 1
+    return -(-config.eval.batch_size // devices) * devices
+
+
+def _place(batch):
+    """This process's part of a batch on the devices of the ambient mesh."""
+    mesh = ambient_mesh()
+    return put_batch(batch, mesh) if mesh else batch
 
 
 def encode_crops(model, params, corpus, config, table: EvalTable) -> np.ndarray:
     """The crop baseline, float32 [regions, D]: the global embedding of each region's box plus margin."""
-    size, batch = config.model.image.size, config.eval.batch_size
-    result = np.zeros((len(table.label), config.model.embed), np.float32)
+    canvas, size, count = config.model.image.size, _batch_size(config), len(table.label)
+    part = size // jax.process_count()
+    result = np.zeros((count, config.model.embed), np.float32)
     _, encode, _ = _functions(model)
-    pending: list[tuple[int, np.ndarray, np.ndarray]] = []
-
-    def flush():
-        rows = np.array([row for row, _, _ in pending])
-        pixels, rectangle = np.zeros((batch, size, size, 3), np.uint8), np.tile(np.float32([0, 0, 1, 1]), (batch, 1))
-        pixels[: len(rows)] = [crop for _, crop, _ in pending]
-        rectangle[: len(rows)] = [place for _, _, place in pending]
-        result[rows] = jax.device_get(encode(params, pixels, rectangle))[: len(rows)]
-        pending.clear()
-
     readers = {name: corpus.source(name, table.split) for name, _ in table.records}
-    starts = np.searchsorted(table.image_index, np.arange(len(table.images) + 1))
-    for (name, record), start, stop in zip(table.records, starts[:-1], starts[1:], strict=True):
-        if start == stop:
-            continue
-        image = decode_image(readers[name][record].image)
-        for row in range(start, stop):
-            pending.append(
-                (row, *letterbox(image, size, with_margin(table.box[row], image.shape, config.model.prompt.margin)))
-            )
-            if len(pending) == batch:
-                flush()
-    if pending:
-        flush()
+    shown, image = -1, None
+    for start in range(0, count, size):
+        pixels = np.zeros((part, canvas, canvas, 3), np.uint8)
+        rectangle = np.tile(np.float32([0, 0, 1, 1]), (part, 1))
+        first = start + part * jax.process_index()
+        for slot, row in enumerate(range(first, min(first + part, count))):
+            if table.image_index[row] != shown:  # the regions of one image follow each other
+                shown = table.image_index[row]
+                name, record = table.records[shown]
+                image = decode_image(readers[name][record].image)
+            view = with_margin(table.box[row], image.shape, config.model.prompt.margin)
+            pixels[slot], rectangle[slot] = letterbox(image, canvas, view)
+        seen = jax.device_get(encode(params, *_place((pixels, rectangle))))
+        result[start : start + size] = seen[: count - start]
     return result
 
 
