@@ -15,6 +15,7 @@ REQUIRES = [
     "absl-py>=2.3",
     "array_record>=0.8.2",  # the file format, read and written through tensorflow-datasets
     "chex>=0.1.91",
+    "cloudpickle>=3.0",  # takes the work of a build to other processes
     "einops>=0.8",
     "flax>=0.12.8",
     "grain>=0.2.18",
@@ -35,6 +36,8 @@ REQUIRES = [
 ]
 MEDICAL = ["nibabel>=5.3", "pydicom>=3.0"]  # NIfTI and DICOM in predict and in the processor
 TEST = ["hypothesis>=6.112", "pytest>=8.3", "pytest-cov>=7.0", "pytest-xdist>=3.6", *MEDICAL]
+CURATE = ["ImageHash>=4.3.1"]  # near-duplicates in data.curate
+BEAM = ["apache-beam>=2.60"]  # data.build --runner
 DEV = ["mypy>=1.18", "ruff>=0.14"]
 
 setup(
@@ -46,10 +49,10 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.11",
-    packages=find_packages(include=["medp_clip_jax*", "data*", "configs*"]),
-    package_data={"data.ontology": ["*.json", "*.jsonl"], "medp_clip_jax": ["py.typed"]},
+    packages=find_packages(include=["medp_clip_jax*", "data*", "configs*", "launch*"]),
+    package_data={"data.ontology": ["*.jsonl", "sources/*.json"], "medp_clip_jax": ["py.typed"]},
     install_requires=REQUIRES,
-    extras_require={"medical": MEDICAL, "test": TEST, "dev": DEV},
+    extras_require={"medical": MEDICAL, "curate": CURATE, "beam": BEAM, "test": TEST, "dev": DEV},
     classifiers=[
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",

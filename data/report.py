@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import dataclasses
+import functools
 import sys
 from collections.abc import Iterator
 
@@ -47,8 +48,17 @@ class Report:
         finally:
             self.kept_back, self.skipped = before
 
+    def __reduce__(self):
+        """All copies that reach another process are one report there, whatever they came with."""
+        return _here, (self.strict,)
+
     def _tell(self, line: str) -> None:
         if self.kept_back is None:
             print(line, file=sys.stderr)
         else:
             self.kept_back.append(line)
+
+
+@functools.cache
+def _here(strict: bool) -> Report:
+    return Report(strict)

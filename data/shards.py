@@ -20,7 +20,7 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from array_record.python.array_record_module import ArrayRecordWriter
@@ -49,12 +49,24 @@ class Task:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What the tasks of a source have in common; it travels to every process."""
+    """What the tasks of a source have in common; it travels to every process, therefore without the items."""
 
     directory: pathlib.Path
-    source: Source
+    makes: Mapping[str, Callable[[Any], Iterator[RegionExample]]]  # of the splits with items
+    streams: Mapping[str, Callable[[], Iterator[RegionExample]]]  # of the others
     labels: Collection[str]  # ids of the ontology
     report: Report
+
+
+def job(directory: pathlib.Path, source: Source, labels: Collection[str], report: Report) -> Job:
+    """The job of writing a source's shards into `directory`."""
+    return Job(
+        directory,
+        {split: items.make for split, items in source.items.items()},
+        {split: stream for split, stream in source.splits.items() if split not in source.items},
+        labels,
+        report,
+    )
 
 
 def plan(source: Source) -> list[Task]:
@@ -116,14 +128,17 @@ def finished_shards(directory: pathlib.Path, split: str) -> Iterator[dict[str, A
         yield done
 
 
-def run(job: Job, task: Task) -> Task:
+def items_of(source: Source, task: Task) -> list[Any]:
+    """The items of a task; none for a stream."""
+    return [] if task.end is None else [source.items[task.split].items[i] for i in range(task.begin, task.end)]
+
+
+def run(job: Job, task: Task, items: Iterable[Any]) -> Task:
     """Does a task, whatever of it is unfinished, and returns it."""
     if task.end is None:
         _write_stream(job, task.split)
     elif finished(job.directory, task.split, task.number) is None:
-        items = job.source.items[task.split]
-        chosen = (items.items[i] for i in range(task.begin, task.end))
-        examples = itertools.chain.from_iterable(map(items.make, chosen))
+        examples = itertools.chain.from_iterable(map(job.makes[task.split], items))
         with job.report.apart():
             _write_shard(job, task.split, task.number, examples)
     return task
@@ -131,7 +146,7 @@ def run(job: Job, task: Task) -> Task:
 
 def _write_stream(job: Job, split: str) -> None:
     """Cuts a stream into shards by number of records; finished ones are read past."""
-    examples = job.source.splits[split]()
+    examples = job.streams[split]()
     for number in itertools.count():
         done = finished(job.directory, split, number)
         with job.report.apart():  # what is told while a finished shard is read past has been kept beside it

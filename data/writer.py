@@ -1,6 +1,7 @@
 """One source into, or from one corpus into the next: its records, and its entry in the manifest."""
 
 import contextlib
+import functools
 import hashlib
 import os
 import pathlib
@@ -63,10 +64,14 @@ def write(
     parts = work / UNFINISHED / source.name
     with _full_disk_told(source.name, work):
         shards.prepare(parts, source, report.strict)
-        job = shards.Job(parts, source, frozenset(ontology), report)
+        job = shards.job(parts, source, frozenset(ontology), report)
         tasks = shards.plan(source)
         left = [task for task in tasks if not shards.is_finished(parts, task)]
-        ran = runners.run_beam(job, left, beam) if beam and left else runners.run_local(job, left, workers)
+        items_of = functools.partial(shards.items_of, source)
+        if beam and left:
+            ran = runners.run_beam(job, left, items_of, beam)
+        else:
+            ran = runners.run_local(job, left, items_of, workers)
         open_tasks = set(left)
         with contextlib.closing(ran):
             for task in tasks:
