@@ -15,7 +15,7 @@ from typing import Any
 
 from absl import flags, logging
 
-from medp_clip_jax import api, results
+from medp_clip_jax import api, processes, results
 from medp_clip_jax.config import load_config
 from medp_clip_jax.corpus import MANIFEST, Corpus, ensure_corpus, open_corpus
 from medp_clip_jax.errors import InputError, run_cli
@@ -52,7 +52,7 @@ def run_evaluation(
     if replicates is None:
         replicates = 1000 if output_dir else 0
     trained = read_trained(run_dir or output_dir)
-    folder = results.writable(output_dir) if output_dir else None
+    folder = results.writable(output_dir) if output_dir and processes.is_main() else None
     encoded = encode_corpus(model, params, corpus, split, config, kinds)
     table = encoded.table
     bank = sorted({*corpus.labels, *table.label, *(set(trained.get("labels", ())) & ontology.keys())})
