@@ -1,0 +1,86 @@
+"""The train step of a configuration on shapes alone: nothing is allocated, so any number of devices will do."""
+
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+
+from medp_clip_jax import sharding
+from medp_clip_jax.errors import InputError
+from medp_clip_jax.models.clip import MedPCLIP
+from medp_clip_jax.prompts import RegionPrompts
+from medp_clip_jax.step import Bank, TrainState, train_step
+from medp_clip_jax.train import plan_state
+
+Struct = jax.ShapeDtypeStruct
+
+
+def batch_shapes(config: Any) -> dict[str, Any]:
+    """Shapes and types of a global training batch, as `input.train_dataset` yields it."""
+    batch, size = config.input.batch_size, config.model.image.size
+    regions = 1 if config.input.view == "crop" else config.input.regions
+    points, mask = config.input.points, config.input.mask_size
+    prompts = RegionPrompts(
+        points=Struct((batch, regions, points, 2), np.float32),
+        point_labels=Struct((batch, regions, points), np.int32),
+        boxes=Struct((batch, regions, 4), np.float32),
+        box_valid=Struct((batch, regions), bool),
+        masks=Struct((batch, regions, mask, mask), np.uint8),
+        mask_valid=Struct((batch, regions), bool),
+        valid=Struct((batch, regions), bool),
+    )
+    return {
+        "image": Struct((batch, size, size, 3), np.uint8),
+        "rectangle": Struct((batch, 4), np.float32),
+        "prompts": prompts,
+        "label": Struct((batch, regions), np.int32),
+        "text": Struct((batch, config.model.text.context), np.int32),
+        "text_id": Struct((batch,), np.int32),
+    }
+
+
+def bank_shapes(config: Any, labels: int) -> Bank:
+    """Shapes and types of a label bank with `labels` rows."""
+    return Bank(
+        tokens=Struct((labels, config.input.label_variants, config.input.label_context), np.int32),
+        excluded=Struct((labels, labels), bool),
+        log_prior=Struct((labels,), np.float32),
+    )
+
+
+def state_shapes(config: Any, mesh: Mesh) -> tuple[Any, Any, TrainState]:
+    """The optimiser, the layout on the mesh, and the training state as laid-out shapes."""
+    optimizer, layout, fresh = plan_state(MedPCLIP(config.model), config, mesh)
+    return optimizer, layout, jax.tree.map(_laid_out, jax.eval_shape(fresh), layout)
+
+
+def compile_step(config: Any, mesh: Mesh, labels: int) -> jax.stages.Compiled:
+    """The train step of a configuration, compiled for the devices of `mesh` just as `train.train` would.
+
+    Raises:
+      InputError: the batch does not divide among the devices and microbatches.
+    """
+    check_batch(config, mesh.size)
+    optimizer, layout, state = state_shapes(config, mesh)
+    batch = jax.tree.map(lambda x: _laid_out(x, sharding.batch_sharding(mesh)), batch_shapes(config))
+    bank = jax.tree.map(lambda x: _laid_out(x, sharding.replicated(mesh)), bank_shapes(config, labels))
+    step = functools.partial(train_step, MedPCLIP(config.model), optimizer, config)
+    with jax.set_mesh(mesh):
+        return jax.jit(step, donate_argnums=0, out_shardings=(layout, None)).lower(state, batch, bank).compile()
+
+
+def check_batch(config: Any, devices: int) -> None:
+    """Raises InputError when the global batch does not divide among devices and microbatches."""
+    batch, parts = config.input.batch_size, devices * config.train.accumulate
+    if batch % parts:
+        nearest = max(1, round(batch / parts)) * parts
+        raise InputError(
+            f"config.input.batch_size: {batch} does not divide among {devices} devices x {config.train.accumulate} "
+            f"microbatches; the nearest that does is {nearest}"
+        )
+
+
+def _laid_out(x: Struct, where: NamedSharding) -> Struct:
+    return Struct(x.shape, x.dtype, sharding=where)

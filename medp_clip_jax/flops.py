@@ -1,0 +1,169 @@
+"""What a training step costs in floating-point operations, counted from the configuration, and what share a chip gives.
+
+Only matrix products and convolutions count, a multiply-add as 2, as is usual for MFU (PaLM, arXiv 2204.02311, appendix
+B); XLA's own count is of no use here, because it takes the body of a scan once.
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+# Dense bf16 FLOP/s of one jax device, by the longest prefix of its `device_kind`; the vendors' data sheets:
+# cloud.google.com/tpu/docs/system-architecture-tpu-vm, nvidia.com (without sparsity).
+PEAK = {
+    "TPU v4": 275e12,
+    "TPU v4 lite": 138e12,
+    "TPU v5 lite": 197e12,  # v5e
+    "TPU v5e": 197e12,
+    "TPU v5": 459e12,  # v5p calls itself so
+    "TPU v6 lite": 918e12,  # v6e
+    "TPU v6e": 918e12,
+    "TPU7x": 1153.5e12,  # two devices per chip
+    "NVIDIA A100": 312e12,
+    "NVIDIA H100": 989e12,  # SXM
+    "NVIDIA H100 PCIe": 756e12,
+    "NVIDIA H100 NVL": 835e12,
+    "NVIDIA H200": 989e12,
+    "NVIDIA GH200": 989e12,
+    "NVIDIA B200": 2250e12,
+    "NVIDIA L4": 121e12,
+    "NVIDIA L40S": 362e12,
+}
+OPTIMIZER = 20  # elementwise operations per parameter: clipping, AdamW, decay, the update
+BACKWARD = {"windows": 0.0}  # gradients cost twice the forward pass, but none reach pixels and prompts
+
+
+@dataclasses.dataclass(frozen=True)
+class StepFlops:
+    """FLOPs of one training step on the global batch, in all devices together."""
+
+    forward: dict[str, float]  # part of the model -> one forward pass
+    recompute: float  # forward work that remat and accumulation do again
+    optimizer: float  # elementwise, and no part of MFU
+
+    @property
+    def model(self) -> float:
+        """Forward and backward pass: what MFU counts."""
+        return sum(value * (1 + BACKWARD.get(part, 2.0)) for part, value in self.forward.items())
+
+    @property
+    def hardware(self) -> float:
+        """All that is executed, recomputation included."""
+        return self.model + self.recompute + self.optimizer
+
+
+def step_flops(config: Any, labels: int, parameters: int = 0) -> StepFlops:
+    """FLOPs of one training step of a configuration with `labels` in its bank; `parameters` only feed the optimiser."""
+    model, batch = config.model, config.input.batch_size
+    regions = batch * config.input.regions if config.loss.region_to_text or config.loss.text_to_region else 0
+    tokens, text, label = image_tokens(model), model.text.context, config.input.label_context
+    forward = {
+        "image": batch * (_blocks(model.image, tokens) + _ends(model)),
+        "regions": regions * _region(model, tokens),
+        "prompts": regions * _prompt(model, config.input.points),
+        "windows": regions * _windows(config),
+        "text": batch * _text(model, text),
+        "labels": labels * _text(model, label) if regions else 0.0,
+        "losses": 2.0 * model.embed * (batch**2 + 2 * regions * labels),
+    }
+    recompute = batch * (_again(model, model.image, tokens) + _again(model, model.text, text))
+    recompute += regions * _region_again(model, tokens)
+    if regions:
+        recompute += labels * _again(model, model.text, label)
+    if config.train.accumulate > 1:  # each microbatch is embedded a second time for its gradient
+        recompute += sum(forward[part] for part in ("image", "regions", "prompts", "windows", "text"))
+    return StepFlops(forward, recompute, float(OPTIMIZER * parameters))
+
+
+def peak_flops(device_kind: str) -> float | None:
+    """Dense bf16 FLOP/s of one jax device of this kind, None where it is not known (CPUs)."""
+    known = [name for name in PEAK if device_kind.startswith(name)]
+    return PEAK[max(known, key=len)] if known else None
+
+
+def mfu(model_flops: float, seconds: float, devices: int, device_kind: str) -> float | None:
+    """Share of the devices' bf16 peak that a step's model FLOPs take, in [0, 1]; None where the peak is not known."""
+    peak = peak_flops(device_kind)
+    return None if peak is None or seconds <= 0 else model_flops / (seconds * devices * peak)
+
+
+def image_tokens(model: Any) -> int:
+    """Tokens of the image stream in training: [CLS] and the patches that patch dropout leaves."""
+    patches = (model.image.size // model.image.patch) ** 2
+    return 1 + (max(1, round((1 - model.image.patch_drop) * patches)) if model.image.patch_drop else patches)
+
+
+def _hidden(tower: Any) -> int:
+    return int(tower.width * tower.mlp_ratio)
+
+
+def _blocks(tower: Any, tokens: int) -> float:
+    """Blocks of a tower over one sequence: projections and perceptron, then the two products of attention."""
+    weights = tower.width * (4 * tower.width + 2 * _hidden(tower))
+    return 2.0 * tower.depth * tokens * (weights + 2 * tokens * tower.width)
+
+
+def _ends(model: Any) -> float:
+    """Patch embedding and output projection of one image."""
+    image = model.image
+    return 2.0 * image.width * ((image_tokens(model) - 1) * image.patch**2 * 3 + model.embed)
+
+
+def _region(model: Any, tokens: int) -> float:
+    """One region token through the tower: query, output projection and perceptron; keys and values are the image's."""
+    image = model.image
+    weights = image.width * (2 * image.width + 2 * _hidden(image))
+    return 2.0 * (image.depth * (weights + 2 * tokens * image.width) + image.width * model.embed)
+
+
+def _prompt(model: Any, points: int) -> float:
+    """The prompt encoder on one region."""
+    hidden, slots = model.prompt.hidden, 2 + points
+    encoded = slots * hidden * (4 * (2 * model.prompt.octaves + 1) + hidden) + hidden * model.image.width
+    looks = bool(model.prompt.glimpse) + bool(model.prompt.context)
+    side = math.ceil(model.prompt.glimpse / 2)
+    half = math.ceil(side / 2)
+    convolutions = _conv(side, 4, hidden // 4) + _conv(half, hidden // 4, hidden // 2)
+    return 2.0 * (encoded + looks * (convolutions + half**2 * (hidden // 2) * hidden))
+
+
+def _conv(side: int, inputs: int, outputs: int) -> int:
+    return side**2 * 9 * inputs * outputs
+
+
+def _windows(config: Any) -> float:
+    """Resampling the windows of one region, and the coverage of their cells and of the patches by its mask."""
+    model, mask = config.model, config.input.mask_size
+    size, side, grid = model.image.size, model.prompt.glimpse, model.image.size // model.image.patch
+    looks = bool(side) + bool(model.prompt.context)
+    resampled = 3 * size * side * (size + side)
+    return 2.0 * (looks * (resampled + _cover(side, mask)) + _cover(grid, mask))
+
+
+def _cover(cells: int, mask: int) -> int:
+    return cells * mask * (mask + cells)
+
+
+def _text(model: Any, tokens: int) -> float:
+    return _blocks(model.text, tokens) + 2.0 * model.text.width * model.embed
+
+
+def _again(model: Any, tower: Any, tokens: int) -> float:
+    """What the backward pass computes again of one sequence's blocks under `remat`.
+
+    `dots` keeps all products with weights; `full` keeps nothing, but nobody needs a block's last product again.
+    """
+    if model.remat == "dots":
+        return 4.0 * tower.depth * tokens**2 * tower.width
+    if model.remat == "full":
+        return _blocks(tower, tokens) - 2.0 * tower.depth * tokens * tower.width * _hidden(tower)
+    return 0.0
+
+
+def _region_again(model: Any, tokens: int) -> float:
+    image = model.image
+    if model.remat == "dots":
+        return 4.0 * image.depth * tokens * image.width
+    if model.remat == "full":
+        return _region(model, tokens) - 2.0 * image.width * (model.embed + image.depth * _hidden(image))
+    return 0.0
