@@ -15,7 +15,7 @@ from typing import Any
 
 from absl import flags, logging
 
-from medp_clip_jax import api, processes, results
+from medp_clip_jax import api, ontology_merge, processes, results
 from medp_clip_jax.config import load_config
 from medp_clip_jax.corpus import MANIFEST, Corpus, ensure_corpus, open_corpus
 from medp_clip_jax.errors import InputError, run_cli
@@ -51,7 +51,7 @@ def run_evaluation(
     kinds = tuple(kinds or config.eval.kinds)
     if replicates is None:
         replicates = 1000 if output_dir else 0
-    trained = read_trained(run_dir or output_dir)
+    trained = read_trained(run_dir or output_dir, ontology)
     folder = results.writable(output_dir) if output_dir and processes.is_main() else None
     encoded = encode_corpus(model, params, corpus, split, config, kinds)
     table = encoded.table
@@ -80,15 +80,22 @@ def run_evaluation(
     return metrics
 
 
-def read_trained(run_dir: str | os.PathLike[str] | None) -> dict[str, Any]:
-    """The labels.json of a run (what it saw in training), empty without one; InputError where it is damaged."""
+def read_trained(run_dir: str | os.PathLike[str] | None, ontology: Ontology | None = None) -> dict[str, Any]:
+    """The labels.json of a run (what it saw in training), empty without one; InputError where it is damaged.
+
+    With an `ontology` its labels are given the ids they have there, where that has renamed nodes since the training.
+    """
     path = pathlib.Path(run_dir or "") / "labels.json"
     if run_dir is None or not path.is_file():
         return {}
     try:
-        return dict(json.loads(path.read_text()))
+        trained = dict(json.loads(path.read_text()))
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"{path}: not readable ({error}): restore the file of the run") from error
+    nodes = path.with_name("ontology.json")
+    if ontology is None or not set(trained.get("labels", ())) - ontology.keys() or not nodes.is_file():
+        return trained
+    return ontology_merge.translated(trained, ontology_merge.merged(ontology, Ontology.load(nodes))[1])
 
 
 def seen_labels(trained: Mapping[str, Any]) -> frozenset[str] | None:
@@ -152,11 +159,8 @@ def load_config_for(run_dir: pathlib.Path, sources: Sequence[str]):
 
 
 def merge_ontologies(first: Ontology, second: Ontology) -> Ontology:
-    """`first` plus the nodes of `second` that it lacks, parents before children."""
-    missing = {node_id for node_id in second if node_id not in first}
-    for node_id in sorted(missing, key=lambda node_id: (len(second.ancestors(node_id)), node_id)):
-        first = first.with_node(second[node_id])
-    return first
+    """`first` plus the nodes of `second` that it lacks and does not name otherwise (see `ontology_merge.merged`)."""
+    return ontology_merge.merged(first, second)[0]
 
 
 def main(argv: Sequence[str]) -> None:
@@ -182,7 +186,7 @@ def main(argv: Sequence[str]) -> None:
         model, params, processor, corpus, FLAGS.split, config, FLAGS.kinds, ontology, output, run_dir=run_dir
     )
     print(results.screen_table(metrics))
-    seen = seen_labels(read_trained(run_dir))
+    seen = seen_labels(read_trained(run_dir, ontology))
     if seen is not None and (new := [label for label in corpus.labels if label not in seen]):
         print(f"\n{len(new)} of {len(corpus.labels)} labels were not seen in training: {', '.join(new)}")
     print(f"\n{results.NOTICE}\nreport: {output / 'report.html'}")

@@ -6,62 +6,55 @@ is what allows `excluded` to keep ancestors and descendants out of each other's 
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from medp_clip_jax import label_names, sentences
 from medp_clip_jax.errors import InputError
+from medp_clip_jax.ontology_nodes import KINDS, Node, check_node, claims, node_from_json, node_to_json
 
 if TYPE_CHECKING:
     from medp_clip_jax.records import RegionExample
 
-KINDS = ("anatomy", "cell", "device", "finding", "image", "other", "tissue")
+__all__ = ["KINDS", "Node", "Ontology", "Table", "node_from_json", "node_to_json"]
 
-
-@dataclasses.dataclass(frozen=True)
-class Node:
-    """One label: `id` is a slug, `name` the canonical phrase, `parents` the ids of what it is a kind of.
-
-    `laterality` is "left", "right" or "" (no side, or either); `modalities` lists where it is usually seen;
-    `definition` is one line without a full stop.
-    """
-
-    id: str
-    name: str
-    synonyms: tuple[str, ...] = ()
-    parents: tuple[str, ...] = ()
-    kind: str = "anatomy"
-    laterality: str = ""
-    modalities: tuple[str, ...] = ()
-    definition: str = ""
+Table = Mapping[str, str | None]  # a source's label -> the node it means, None where it is left out on purpose
 
 
 class Ontology(Mapping[str, Node]):
     """An immutable, validated mapping from node id to `Node`, in the order of the ids.
 
-    Raises InputError naming the node when a parent is unknown, parents form a cycle, two nodes claim one name, or a
-    name or parent contradicts the node's side.
+    `aliases` are the label tables of sources, `generated` further sentences of nodes (see `generated_text`). Raises
+    InputError naming the node when a parent is unknown, parents form a cycle, two nodes claim one name or identifier,
+    a name or parent contradicts the node's side, or a table names an absent node or one of another side.
     """
 
-    def __init__(self, nodes: Iterable[Node], aliases: Mapping[str, Mapping[str, str]] | None = None):
+    def __init__(
+        self,
+        nodes: Iterable[Node],
+        aliases: Mapping[str, Table] | None = None,
+        generated: Mapping[str, Sequence[str]] | None = None,
+    ):
         listed = sorted(nodes, key=lambda node: node.id)
         self._nodes = {node.id: node for node in listed}
         if len(self._nodes) != len(listed):
             twice = next(a.id for a, b in zip(listed, listed[1:], strict=False) if a.id == b.id)
             raise InputError(f"ontology node {twice!r}: defined twice; merge the two definitions")
         for node in listed:
-            _check_node(node, self._nodes)
+            check_node(node, self._nodes)
         self._ancestors: dict[str, frozenset[str]] = {}
         for node in listed:
             self._collect_ancestors(node.id, ())
-        self._claims = _claims(listed)
-        self._alias_data = {source: dict(sorted(table.items())) for source, table in sorted((aliases or {}).items())}
+        self._claims = claims(listed)
+        self._alias_data = {source: dict(table) for source, table in sorted((aliases or {}).items())}
         self._aliases = self._read_aliases()
+        self._generated = {node_id: tuple(lines) for node_id, lines in sorted((generated or {}).items()) if lines}
+        if unknown := self._generated.keys() - self._nodes.keys():
+            raise InputError(f"generated sentences of {min(unknown)!r}: the ontology has no such node; leave them out")
 
     @classmethod
     def load(cls, path: str | Path) -> Ontology:
@@ -71,17 +64,33 @@ class Ontology(Mapping[str, Node]):
             records, aliases = content["nodes"], content["aliases"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path}: not a readable ontology ({error}); give a saved ontology.json") from None
-        return cls([node_from_json(record, f"{path}") for record in records], aliases)
+        nodes = [node_from_json(record, f"{path}") for record in records]
+        return cls(nodes, aliases, content.get("generated"))
 
     def save(self, path: str | Path) -> None:
         """Writes JSON, one node per line in the order of the ids, so that two versions can be compared line by line."""
         lines = ",\n".join(json.dumps(node_to_json(node), ensure_ascii=False) for node in self.values())
         aliases = json.dumps(self._alias_data, ensure_ascii=False, indent=1)
-        Path(path).write_text(f'{{"nodes": [\n{lines}\n],\n"aliases": {aliases}}}\n', "utf-8")
+        more = f',\n"generated": {json.dumps(self._generated, ensure_ascii=False, indent=1)}' if self._generated else ""
+        Path(path).write_text(f'{{"nodes": [\n{lines}\n],\n"aliases": {aliases}{more}}}\n', "utf-8")
 
     def with_node(self, node: Node) -> Ontology:
         """Returns this ontology plus one node (see `draft`); InputError when it does not fit."""
-        return Ontology([*self.values(), node], self._alias_data)
+        return Ontology([*self.values(), node], self._alias_data, self._generated)
+
+    def with_sentences(self, generated: Mapping[str, Sequence[str]]) -> Ontology:
+        """Returns this ontology with further sentences of some nodes, in place of those it had; saved with it."""
+        return Ontology(self.values(), self._alias_data, generated)
+
+    @property
+    def tables(self) -> Mapping[str, Table]:
+        """The label tables by source name."""
+        return self._alias_data
+
+    @property
+    def generated(self) -> dict[str, tuple[str, ...]]:
+        """The generated sentences by node id."""
+        return dict(self._generated)
 
     def __getitem__(self, node_id: str) -> Node:
         return self._nodes[node_id]
@@ -103,9 +112,9 @@ class Ontology(Mapping[str, Node]):
         table of names that only that source uses. `text` wins over a known label only where it names a special case of
         it. A side named in either is kept: `left ...` is a node of the left or None; label against text is None.
         """
-        alias = self._alias_table(label_names.slug(source)).get(label_names.parse(label))
-        if alias:
-            return alias
+        table = self._alias_table(label_names.slug(source))
+        if label_names.parse(label) in table:
+            return table[label_names.parse(label)]
         sides = {label_names.parse(words).side for words in (label, text)} - {""}
         found, second = self._find(label), self._find(text)
         if len(sides) > 1:
@@ -115,6 +124,10 @@ class Ontology(Mapping[str, Node]):
         if found is None or (second is not None and found in self._ancestors[second]):
             found = second
         return None if found and sides and self[found].laterality not in sides else found
+
+    def left_out(self, label: str, source: str) -> bool:
+        """Whether the source's table says that the label is no structure (`background`), so that it needs no node."""
+        return self._alias_table(label_names.slug(source)).get(label_names.parse(label), "") is None
 
     def draft(self, label: str, text: str = "") -> Node:
         """Proposes a node for a label that `resolve` does not know, to be added by `with_node`.
@@ -149,8 +162,11 @@ class Ontology(Mapping[str, Node]):
         return matrix
 
     def sentences(self, node_id: str) -> tuple[str, ...]:
-        """All sentences for a node in fixed order, the name first: training variants and evaluation ensemble."""
-        return sentences.of_node(self[node_id])
+        """All sentences for a node in fixed order, the name first: training variants and evaluation ensemble.
+
+        Generated ones, where the ontology has any, take turns with those of the templates.
+        """
+        return sentences.interleaved(sentences.of_node(self[node_id]), self._generated.get(node_id, ()))
 
     def caption(self, example: RegionExample, rng: np.random.Generator | None = None) -> str:
         """The example's caption, else a sentence from modality, body part and labels; `rng` (or None) varies it."""
@@ -169,7 +185,7 @@ class Ontology(Mapping[str, Node]):
             others |= {a for a in pair if a and all(b == a or b in self._ancestors[a] for b in pair)}
         return others.pop() if len(others) == 1 else None
 
-    def _alias_table(self, source: str) -> Mapping[label_names.Phrase, str]:
+    def _alias_table(self, source: str) -> Mapping[label_names.Phrase, str | None]:
         """The table of the longest data set name that `source` begins with (`isic2017_cls` is an `isic`)."""
         names = [name for name in self._aliases if source.startswith(name) and not source[len(name) :][:1].isalpha()]
         return self._aliases[max(names, key=len)] if names else {}
@@ -189,58 +205,16 @@ class Ontology(Mapping[str, Node]):
             self._ancestors[node_id] = frozenset(parents).union(*above)
         return self._ancestors[node_id]
 
-    def _read_aliases(self) -> dict[str, dict[label_names.Phrase, str]]:
-        tables: dict[str, dict[label_names.Phrase, str]] = {}
+    def _read_aliases(self) -> dict[str, dict[label_names.Phrase, str | None]]:
+        tables: dict[str, dict[label_names.Phrase, str | None]] = {}
         for source, table in self._alias_data.items():
-            tables[label_names.slug(source)] = {label_names.parse(name): node_id for name, node_id in table.items()}
+            read = tables.setdefault(label_names.slug(source), {})
             for name, node_id in table.items():
-                side = label_names.parse(name).side
-                if node_id not in self._nodes or side not in ("", self[node_id].laterality):
-                    raise InputError(f"ontology alias {source}/{name!r}: no node {node_id!r} of that side; correct it")
+                where, phrase = f"ontology alias {source}/{name!r}", label_names.parse(name)
+                if read.setdefault(phrase, node_id) != node_id:
+                    raise InputError(f"{where}: stands for {read[phrase]!r} and {node_id!r}; keep one")
+                if node_id is None:
+                    continue
+                if node_id not in self._nodes or phrase.side not in ("", self[node_id].laterality):
+                    raise InputError(f"{where}: no node {node_id!r} of that side; correct it")
         return tables
-
-
-def node_from_json(record: Mapping, where: str) -> Node:
-    """Builds a node from a JSON object whose keys are `Node` fields; InputError, naming `where`, if they are not."""
-    fields = {field.name for field in dataclasses.fields(Node)}
-    if not isinstance(record, Mapping) or not record.keys() <= fields or not record.keys() >= {"id", "name"}:
-        raise InputError(f"{where}: expected id, name and others of {sorted(fields)}, got {str(record)[:80]}")
-    for key, value in record.items():
-        words = value if key in ("synonyms", "parents", "modalities") else [value]
-        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-            raise InputError(f"{where}: node {record['id']!r}: {key} has the wrong type; got {value!r}")
-    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in record.items()}
-    return Node(**values)
-
-
-def node_to_json(node: Node) -> dict:
-    """The inverse of `node_from_json`; fields at their default are left out."""
-    defaults = {field.name: field.default for field in dataclasses.fields(Node)}
-    return {key: value for key, value in dataclasses.asdict(node).items() if value != defaults[key]}
-
-
-def _check_node(node: Node, nodes: Mapping[str, Node]) -> None:
-    where = f"ontology node {node.id!r}"
-    if not node.id or label_names.slug(node.id) != node.id:
-        raise InputError(f"{where}: an id holds lower-case letters, digits and underscores")
-    if not node.name.strip() or node.kind not in KINDS or node.laterality not in ("", *label_names.SIDES):
-        raise InputError(f"{where}: needs a name, a kind of {KINDS} and a laterality of left, right or empty")
-    for parent in node.parents:
-        if parent not in nodes:
-            raise InputError(f"{where}: its parent {parent!r} does not exist; add it or correct the id")
-        if nodes[parent].laterality not in ("", node.laterality):
-            raise InputError(f"{where}: is {node.laterality or 'without side'} but its parent {parent!r} is not")
-    for name in (node.id, node.name, *node.synonyms):
-        side = label_names.parse(name).side
-        if side in label_names.SIDES and side != node.laterality:
-            raise InputError(f"{where}: its name {name!r} says {side} but its laterality is {node.laterality!r}")
-
-
-def _claims(nodes: Iterable[Node]) -> dict[label_names.Phrase, str]:
-    claims: dict[label_names.Phrase, str] = {}
-    for node in nodes:
-        for name in (node.id, node.name, *node.synonyms):
-            phrase = label_names.parse(name)
-            if claims.setdefault(phrase, node.id) != node.id:
-                raise InputError(f"ontology node {node.id!r}: {name!r} already names {claims[phrase]!r}; keep one")
-    return claims

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -87,6 +88,12 @@ def of_node(node: Node) -> tuple[str, ...]:
             template = templates[(turn + offset) % len(templates)]
             lines.append(template.format(name=name))
     return tuple(dict.fromkeys(lines))
+
+
+def interleaved(lines: Sequence[str], more: Sequence[str]) -> tuple[str, ...]:
+    """`lines` with `more` in turn after each, the first of `lines` in front, without duplicates."""
+    pairs = itertools.zip_longest(lines, more)
+    return tuple(dict.fromkeys(line for pair in pairs for line in pair if line))
 
 
 def of_example(ontology: Mapping[str, Node], example: RegionExample, rng: np.random.Generator | None) -> str:

@@ -1,5 +1,7 @@
 """Sentences name their label first and only theirs; captions say modality, body part and what is seen."""
 
+import hashlib
+import pathlib
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,8 +9,11 @@ import pytest
 
 import data.ontology
 from medp_clip_jax import sentences
+from medp_clip_jax.errors import InputError
+from medp_clip_jax.ontology import Ontology
 
 SHIPPED = data.ontology.load()
+GOLDEN = pathlib.Path(__file__).parent / "golden/sentences.txt"
 
 
 @pytest.mark.short
@@ -65,3 +70,27 @@ def test_captions():
     varied = {SHIPPED.caption(many, np.random.default_rng(seed)) for seed in range(20)}
     assert len(varied) > 10 and all("pneumonia" in text or "lung" in text or "pulmonary" in text for text in varied)
     assert SHIPPED.caption(many, np.random.default_rng(3)) == SHIPPED.caption(many, np.random.default_rng(3))
+
+
+@pytest.mark.short
+def test_known_sentences_never_change():
+    """Published numbers came from them: what the ontology learns must not change what it already says."""
+    golden = dict(line.split() for line in GOLDEN.read_text().splitlines())
+    assert len(golden) == 993 and golden.keys() <= SHIPPED.keys()
+    for node_id, digest in golden.items():
+        assert hashlib.sha256("\n".join(SHIPPED.sentences(node_id)).encode()).hexdigest()[:12] == digest, node_id
+
+
+def test_generated_sentences_take_turns_with_the_others_and_are_saved(tmp_path):
+    plain = SHIPPED.sentences("liver")
+    more = SHIPPED.with_sentences({"liver": ["the big one", "liver", "below the lung"]})
+    lines = more.sentences("liver")
+    assert (
+        lines[0] == plain[0] and lines[1] == "the big one" and set(lines) == {*plain, "the big one", "below the lung"}
+    )
+    assert [line for line in lines if line in plain] == list(plain)
+    assert more.sentences("spleen") == SHIPPED.sentences("spleen") and SHIPPED.sentences("liver") == plain
+    more.save(tmp_path / "o.json")
+    assert Ontology.load(tmp_path / "o.json").sentences("liver") == lines
+    with pytest.raises(InputError, match="nowhere"):
+        SHIPPED.with_sentences({"nowhere": ["x"]})

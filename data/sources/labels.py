@@ -68,6 +68,9 @@ def resolve(found: Mapping[Label, str], ontology: Ontology, shipped: Ontology, s
     ids: dict[Label, str] = {}
     refused: dict[Label, str] = {}
     for (label, text), place in found.items():
+        if ontology.left_out(label, source):
+            refused[label, text] = "the table of this source in data/ontology/sources leaves it out"
+            continue
         node_id = ontology.resolve(label, text, source)
         if node_id is None or (report.strict and node_id not in shipped):
             try:
