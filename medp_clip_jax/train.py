@@ -159,6 +159,12 @@ def save(
 
 def make_state(model: MedPCLIP, config: Any, mesh: jax.sharding.Mesh) -> tuple[Any, Any, TrainState]:
     """The optimiser, the state's layout on the mesh, and a fresh state laid out so."""
+    optimizer, layout, fresh = plan_state(model, config, mesh)
+    return optimizer, layout, jax.jit(fresh, out_shardings=layout)()
+
+
+def plan_state(model: MedPCLIP, config: Any, mesh: jax.sharding.Mesh) -> tuple[Any, Any, Callable[[], TrainState]]:
+    """The optimiser, the state's layout on the mesh, and the function that makes a fresh state; allocates nothing."""
     init = functools.partial(init_params, model, config.seed)
     optimizer = make_optimizer(config.optim, config.train.steps, jax.eval_shape(init))
 
@@ -166,8 +172,7 @@ def make_state(model: MedPCLIP, config: Any, mesh: jax.sharding.Mesh) -> tuple[A
         params = init()
         return TrainState(jax.numpy.zeros((), jax.numpy.int32), params, optimizer.init(params))
 
-    layout = sharding.state_sharding(jax.eval_shape(fresh), mesh, config.mesh.rules)
-    return optimizer, layout, jax.jit(fresh, out_shardings=layout)()
+    return optimizer, sharding.state_sharding(jax.eval_shape(fresh), mesh, config.mesh.rules), fresh
 
 
 def make_bank(run: Run, config: Any, mesh: jax.sharding.Mesh) -> Bank:
