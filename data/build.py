@@ -17,7 +17,7 @@ from data import ontology as shipped_ontology
 from data import runners
 from data.assembly import OpenSource, build_corpus, totals
 from data.report import Report
-from data.sources import Source, folder, phantoms
+from data.sources import Source, amos, decathlon, folder, isles, nifti, phantoms, totalsegmentator
 from data.sources.splits import check_name
 from data.staging import finished_shards
 from medp_clip_jax.errors import InputError, run_cli
@@ -27,10 +27,17 @@ from medp_clip_jax.ontology import Ontology
 # (key -> help) also takes `options`, a mapping of the `--option=key=value` given; it checks their values itself.
 ADAPTERS: dict[str, Callable[..., Source]] = {
     "folder": folder.open_folder,
+    "nifti": nifti.open_nifti_pairs,
+    "decathlon": decathlon.open_decathlon,
+    "totalsegmentator": totalsegmentator.open_totalsegmentator,
+    "isles": isles.open_isles,
+    "amos": amos.open_amos,
+    "btcv": amos.open_btcv,
 }
 # Where `--input` may hold several data sets: a function from it to the path of each. All others open `--input` itself.
 SEVERAL: dict[str, Callable[[pathlib.Path], list[pathlib.Path]]] = {
     "folder": folder.find_folders,
+    "decathlon": decathlon.find_tasks,
 }
 
 

@@ -16,7 +16,7 @@ WINDOWS = {
     "liver": (30, 150),
     "bone": (400, 1800),
 }
-AIR = -500  # values below this are Hounsfield units: no other modality stores such numbers
+AIR = -500  # values below this are Hounsfield units unless another modality is stated: few others store such numbers
 
 
 def level_width(window: Window) -> tuple[float, float] | None:
@@ -34,17 +34,18 @@ def level_width(window: Window) -> tuple[float, float] | None:
 
 
 def display_range(
-    values: np.ndarray, window: tuple[float, float] | None, name: object, scaled: bool = False
+    values: np.ndarray, window: tuple[float, float] | None, name: object, scaled: bool = False, ct: bool = True
 ) -> tuple[float, float]:
     """The values shown as black and as white: the ends of `window` (level, width), for Hounsfield units without one
     those of the soft-tissue window, else the 0.5 and 99.5 percentiles of the finite values.
 
-    `scaled` says that floats in [0, 1] are brightness already. Raises InputError, with `name`, if nothing is finite.
+    `scaled` says that floats in [0, 1] are brightness already, `ct` that values far below 0 may be Hounsfield units.
+    Raises InputError, with `name`, if nothing is finite.
     """
     finite = values[np.isfinite(values)]
     if not finite.size:
         raise InputError(f"{name}: expected finite values, got only NaN or infinity")
-    if window is None and finite.min() <= AIR:
+    if window is None and ct and finite.min() <= AIR:
         window = WINDOWS["soft_tissue"]
     if window is not None:
         level, width = window

@@ -24,12 +24,13 @@ class Volume:
     """Voxels [right, front, head], of which one slice at a time is read.
 
     `read(axis, index)` gives the slice across an axis, the other two axes kept in order; `affine` [4, 4] takes voxel
-    indices to millimetres, RAS+.
+    indices to millimetres, RAS+. `range_axis` is the axis whose slices are files of their own and so read fastest.
     """
 
     shape: tuple[int, int, int]
     affine: np.ndarray
     read: Callable[[int, int], np.ndarray]
+    range_axis: int | None = None
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -115,16 +116,28 @@ def open_nifti(path: pathlib.Path, channel: int | None = None) -> Volume:
     return from_stored(stored.shape, image.affine, read, path)
 
 
-def volume_range(volume: Volume, window: tuple[float, float] | None, where: object) -> tuple[float, float]:
-    """Values shown as black and white in all slices of a volume alike (`display_range` of at most 64 slices of it)."""
+def volume_range(
+    volume: Volume, window: tuple[float, float] | None, where: object, ct: bool = True
+) -> tuple[float, float]:
+    """Values shown as black and white in all slices of a volume alike (`display_range` of at most 64 slices of it).
+
+    Slices that cannot be read (InputError) are left out; the error is raised again if none can.
+    """
     if window is not None:
         return window[0] - window[1] / 2, window[0] + window[1] / 2
-    axis = int(np.argmax(np.asarray(volume.shape)))
+    axis = int(np.argmax(np.asarray(volume.shape))) if volume.range_axis is None else volume.range_axis
     count = volume.shape[axis]
     chosen = np.unique(np.linspace(0, count - 1, min(count, SAMPLES)).round().astype(int))
     steps = [max(1, volume.shape[other] // 128) for other in range(3) if other != axis]
-    parts = [volume.read(axis, int(index))[:: steps[0], :: steps[1]].ravel() for index in chosen]
-    return display_range(np.concatenate(parts).astype(np.float32), None, where)
+    parts, failed = [], None
+    for index in chosen:
+        try:
+            parts.append(volume.read(axis, int(index))[:: steps[0], :: steps[1]].ravel())
+        except InputError as error:
+            failed = error
+    if not parts and failed is not None:
+        raise failed
+    return display_range(np.concatenate(parts).astype(np.float32), None, where, ct=ct)
 
 
 def optional(module: str, where: object) -> Any:
