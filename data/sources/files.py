@@ -42,8 +42,8 @@ def walk(folder: pathlib.Path, suffixes: frozenset[str] = SUFFIXES) -> Iterator[
 
 
 class Finder:
-    """Finds the files that a table names: as given below one of the folders, else by the bare name anywhere below the
-    root, where it is unique."""
+    """Finds the files that a table names: as given below one of the folders, with or without its suffix, else by the
+    bare name anywhere below the root, where it is unique."""
 
     def __init__(self, root: pathlib.Path, folders: tuple[pathlib.Path, ...] = ()):
         self._root, self._folders = root, folders or (root,)
@@ -51,13 +51,30 @@ class Finder:
 
     def find(self, name: str) -> pathlib.Path:
         """The path of the file called `name`; one that does not exist where there is none, or several of that name."""
-        name = name.replace("\\", "/")
+        name = name.replace("\\", "/").lstrip("/")
+        given = os.path.splitext(name)[1].lower() in SUFFIXES
+        spellings = [name] if given else [name + suffix for suffix in (".png", ".jpg", ".jpeg", ".PNG", ".JPG", "")]
         for folder in self._folders:
-            path = folder / name.lstrip("/")
-            if path.is_file():
-                return path
+            for spelling in spellings:
+                path = folder / spelling
+                if path.is_file():
+                    return path
         if self._names is None:  # a walk over everything, only where the table's paths do not fit
             self._names = {}
             for path in walk(self._root):
-                self._names[path.name] = None if path.name in self._names else path
-        return self._names.get(os.path.basename(name)) or self._folders[0] / name.lstrip("/")
+                for key in {path.name, path.stem}:
+                    self._names[key] = None if key in self._names else path
+        return self._names.get(os.path.basename(name)) or self._folders[0] / spellings[0]
+
+
+def relative(path: pathlib.Path, folder: pathlib.Path) -> str:
+    """The path below `folder`, or as it is where it lies elsewhere."""
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path.absolute())
+
+
+def matching(folder: pathlib.Path, pattern: str) -> list[pathlib.Path]:
+    """The files below `folder` that match a pattern, sorted; InputError if it is none."""
+    try:
+        return sorted(path for path in folder.glob(pattern) if path.is_file())
+    except (NotImplementedError, ValueError, IndexError) as error:
+        raise InputError(f"{pattern!r}: not a pattern of paths below {shown(folder)} ({error})") from error

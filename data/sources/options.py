@@ -14,6 +14,7 @@ COMMON = {
     "licence": "licence of the data, kept as provenance",
     "origin": "where the data come from, kept as provenance",
     "annotation": "who made the labels: human, model, mixed or unknown; kept as provenance",
+    "check": "files (default): changed images and masks are noticed, by size and time; tables: only changed tables",
     "flips": "yes: mirroring keeps the meaning of all images; no. Default: yes for microscopy, dermoscopy, histology",
 }
 GROUP = {

@@ -135,6 +135,16 @@ def of_rle(node: str, counts: bytes, height: int, width: int, where: str) -> Reg
     return Region(node, (x, y, x + columns, y + rows), counts, area)
 
 
+def values_in(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The sorted values of an array and how often each is in it: numpy.unique, without sorting where they are small
+    whole numbers, as in masks."""
+    if values.dtype.kind in "biu" and values.size and values.min() >= 0 and values.max() < 1 << 16:
+        counts = np.bincount(values.ravel())
+        present = np.flatnonzero(counts)
+        return present, counts[present]
+    return np.unique(values, return_counts=True)
+
+
 def of_box(node: str, box: Box) -> Region:
     """The region of a box alone."""
     x0, y0, x1, y1 = box

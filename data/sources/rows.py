@@ -18,17 +18,12 @@ from data.report import Report
 from data.sources import Items, Source, labels, splits
 from data.sources.files import shown
 from data.sources.labels import Label
-from data.sources.options import flips
+from data.sources.options import choice, flips, source_name
 from data.sources.pictures import BadRecord, Picture, read_picture
 from medp_clip_jax.corpus import FORMAT
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.ontology import Ontology
 from medp_clip_jax.records import Region, RegionExample
-
-_KNOWN_SPLITS = {
-    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
-    "test": "test", "testing": "test",
-}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -40,15 +35,15 @@ class Row:
     image_id: str
     image: str
     group: str = ""  # patient or volume; the image id where unknown
-    split: str = ""  # as the data set has it; "" = by a hash of the group
+    split: str = ""  # as the data set has it (see splits.named); "" = by a hash of the group
     labels: tuple[str, ...] = ()  # of its regions, as the source writes them
     image_labels: tuple[str, ...] = ()
-    files: tuple[str, ...] = ()  # others that decide the record
     caption: str = ""
     modality: str = ""
     anatomy: str = ""
     view: str = ""
     detail: Any = None  # what only the adapter understands
+    files: tuple[str, ...] = ()  # others that decide the record; only looked at by `gather`, not kept
 
 
 RegionsOf = Callable[[Row, Picture, labels.Resolved], Iterable[Region]]
@@ -62,7 +57,7 @@ class Packed(Sequence[Row]):
 
     def append(self, row: Row) -> bytes:
         """Adds a row and returns what decides its record, as bytes."""
-        values = [getattr(row, field) for field in Row.__slots__[1:]]
+        values = [getattr(row, field) for field in Row.__slots__[1:-1]]
         packed = json.dumps(values, separators=(",", ":")).encode()  # names of any bytes survive, escaped
         self._bytes += json.dumps(row.place).encode() + b"\n" + packed
         self._ends.append(len(self._bytes))
@@ -94,9 +89,13 @@ class Gathered:
     digest: str
 
 
-def gather(rows: Iterable[Row], name: str, folder: pathlib.Path, only: str, report: Report) -> Gathered:
+def gather(
+    rows: Iterable[Row], default_name: str, folder: pathlib.Path, only: str, options: Mapping[str, str], report: Report
+) -> Gathered:
     """Sorts rows into splits: by splits.json, else by what the data set says, else by a hash of the group; `only` puts
     all into one. Reports ids that come twice and groups in several splits. InputError if there is no row at all."""
+    name = source_name(options, default_name)
+    look = choice(options, "check", ("files", "tables")) == "files"
     table = splits.read_splits(folder, name)
     packed: dict[str, Packed] = {}
     found: dict[Label, str] = {}
@@ -122,7 +121,7 @@ def gather(rows: Iterable[Row], name: str, folder: pathlib.Path, only: str, repo
             for label in row.labels + row.image_labels:
                 found.setdefault(labels.of_name(label), place)
             digest.update(packed.setdefault(split, Packed()).append(row) + split.encode())
-            for file in (row.image, *row.files):
+            for file in (row.image, *row.files) if look else ():
                 digest.update(_state(folder / file))
     if not seen:
         raise InputError(f"{shown(folder)}: no image of this format is there: check --input and its options")
@@ -227,7 +226,7 @@ def _split(row: Row, name: str, table: Mapping[str, str] | None, only: str) -> s
     if table:
         split = table.get(row.image_id)
         return split if split in (None, splits.UNUSED) and not (only and split is None) else only or split
-    return only or _KNOWN_SPLITS.get(row.split.lower(), row.split) or splits.hashed(name, row.group)
+    return only or row.split or splits.hashed(name, row.group)
 
 
 def _state(path: pathlib.Path) -> bytes:

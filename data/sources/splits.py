@@ -12,6 +12,10 @@ from medp_clip_jax.errors import InputError
 
 UNUSED = "unused"
 FILE = "splits.json"
+_WORDS = {
+    "train": "train", "training": "train", "trainset": "train", "val": "val", "valid": "val", "validation": "val",
+    "dev": "val", "test": "test", "testing": "test", "testset": "test",
+}  # fmt: skip
 
 
 def read_splits(folder: pathlib.Path, name: str) -> Mapping[str, str] | None:
@@ -42,6 +46,12 @@ def check_name(split: str) -> str:
     if not re.fullmatch(r"[A-Za-z]\w*", split, re.ASCII) or split == "all":
         raise InputError(f"split name {split!r} cannot be used: take letters, digits and _, other than 'all'")
     return split
+
+
+def named(text: str) -> str:
+    """The split that a file or folder is called after: train, val or test, by the last such word in it; else ""."""
+    words = re.findall(r"[a-z]+", text.lower())
+    return next((_WORDS[word] for word in reversed(words) if word in _WORDS), "")
 
 
 def _check(path: pathlib.Path, name: str, entry: Any) -> None:

@@ -1,0 +1,320 @@
+"""COCO JSON: regions survive in every notation, what cannot be used is one line, what sticks out is clipped."""
+
+import json
+import re
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+from PIL import Image
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from sources_cases import (
+    HEIGHT,
+    ONTOLOGY,
+    WIDTH,
+    assert_marker_on_the_left,
+    examples,
+    marked,
+    mask_of,
+    opened,
+    save,
+    told,
+)
+
+from data.build import build_corpus
+from data.report import Report
+from data.sources import regions
+from data.sources.coco import open_coco
+from data.sources.coco_shapes import read_polygons, read_rle
+from data.sources.orientation import turn_mask
+from data.sources.pictures import BadRecord, Picture
+from medp_clip_jax.errors import InputError
+from medp_clip_jax.records import decode_image, decode_mask
+
+RECTANGLE = [2, 4, 9, 4, 9, 10, 2, 10]  # the marker's corners
+
+
+def write(folder, annotations, images=1, name="annotations.json", **fields):
+    for i in range(images):
+        save(folder / f"images/{i}.png", marked(i)[0])
+    listed = [{"id": i, "file_name": f"{i}.png", "width": WIDTH, "height": HEIGHT} for i in range(images)]
+    data = {
+        "info": {"description": "made up"},
+        "licenses": [{"id": 1, "name": "CC0"}],
+        "images": listed,
+        "annotations": [
+            {"id": i, "image_id": 0, "category_id": 1, "iscrowd": 0, "area": 1, **annotation}
+            for i, annotation in enumerate(annotations)
+        ],
+        "categories": [{"id": 1, "name": "liver"}, {"id": 2, "name": "spleen"}],
+    } | fields
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(json.dumps(data))
+    return folder
+
+
+def compressed(mask):
+    rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {"size": rle["size"], "counts": rle["counts"].decode()}
+
+
+def uncompressed(mask):
+    flat = mask.ravel(order="F").astype(int)
+    ends = np.flatnonzero(np.diff(flat, prepend=0, append=-1))
+    counts = np.diff(ends, prepend=0).tolist() if ends[0] else [0, *np.diff(ends).tolist()]
+    return {"size": list(mask.shape), "counts": counts}
+
+
+def test_all_notations_of_a_region_give_the_same_mask_and_box(tmp_path):
+    mask = marked()[1]
+    box = [2, 4, 7, 6]
+    notations = [[RECTANGLE], RECTANGLE, [[[2, 4], [9, 4], [9, 10], [2, 10]]], compressed(mask), uncompressed(mask)]
+    folder = write(tmp_path / "set", [{"segmentation": s, "bbox": box} for s in notations] + [{"bbox": box}])
+    example = examples(opened(open_coco, folder))[0]
+    *masks, alone = example.regions
+    for region in masks:
+        assert_marker_on_the_left(example, region)
+        assert region == masks[0] and region.area == 42
+    assert alone.box == masks[0].box == (2, 4, 9, 10) and not alone.rle
+    assert (example.image_id, example.group, example.dataset) == ("0.png", "0.png", "set")
+
+
+@hypothesis.given(st.integers(0, 2**32 - 1), st.sampled_from([0.02, 0.5, 0.98]), st.integers(1, 40), st.integers(1, 40))
+def test_run_lengths_round_trip(seed, share, height, width):
+    mask = np.random.default_rng(seed).random((height, width)) < share
+    picture = Picture(b"", width, height)
+    if not mask.any():
+        return
+    for notation in (compressed(mask), uncompressed(mask)):
+        counts, size = read_rle(notation, picture)
+        region = regions.of_rle("liver", counts, height, width, "")
+        assert size == (width, height)
+        np.testing.assert_array_equal(decode_mask(region.rle, height, width), mask)
+        x0, y0, x1, y1 = map(int, region.box)
+        assert regions.tight_box(mask) == region.box and region.area == mask.sum()
+        assert mask[y0:y1, x0:x1].sum() == mask.sum()
+
+
+@hypothesis.given(
+    st.lists(st.tuples(st.integers(-60, 100), st.integers(-60, 100)), min_size=3, max_size=8), st.integers(0, 10**6)
+)
+def test_polygons_are_clipped_as_if_the_image_were_larger(points, far):
+    points = np.array(points, float)
+    if far % 3 == 0:  # one corner as far as a broken export puts it
+        points[0] += far
+    try:
+        counts, change = read_polygons([points.ravel().tolist()], WIDTH, HEIGHT)
+        mask = decode_mask(counts, HEIGHT, WIDTH)
+    except BadRecord:
+        mask, change = np.zeros((HEIGHT, WIDTH), bool), "outside"
+    near = np.clip(points, -300, 500)
+    inside = (points >= 0).all() and (points <= [WIDTH, HEIGHT]).all()
+    if (near == points).all():
+        large = coco_mask.frPyObjects([(near + 300).ravel().tolist()], 800, 800)
+        whole = coco_mask.decode(coco_mask.merge(large)).astype(bool)[300 : 300 + HEIGHT, 300 : 300 + WIDTH]
+        # rasterising far corners rounds to a fifth of a pixel on another grid: borders may move by one pixel
+        border = np.zeros_like(whole)
+        border[:, 1:] |= whole[:, 1:] != whole[:, :-1]
+        border[1:] |= whole[1:] != whole[:-1]
+        border[:, :-1] |= border[:, 1:]
+        border[:-1] |= border[1:]
+        assert not (whole ^ mask)[~border].sum() or not inside and (whole ^ mask).sum() <= 4
+        if inside:
+            np.testing.assert_array_equal(mask, whole)
+    assert bool(change) == (not inside) or (points >= -1).all()
+
+
+def bad_rle(**changes):
+    return compressed(marked()[1]) | changes
+
+
+BAD = {
+    "polygon outside": ([[50, 5, 60, 5, 60, 9]], "polygon outside the image"),
+    "two points": ([[2, 4, 9, 10]], "polygon of fewer than three points"),
+    "one number too many": ([[*RECTANGLE, 3]], "not a polygon"),
+    "not finite": ([[2, 4, 9, float("nan"), 9, 10]], "not a polygon"),
+    "text": ([["a", "b", "c", "d", "e", "f"]], "not a polygon"),
+    "thinner than a pixel": ([[2, 4, 2, 4, 2, 4]], "empty mask"),
+    "of another size": (bad_rle(size=[HEIGHT + 1, WIDTH]), "mask of another size"),
+    "sides exchanged": (bad_rle(size=[WIDTH, HEIGHT]), "mask of another size"),
+    "size is text": (bad_rle(size="30x40"), "not a segmentation"),
+    "damaged run lengths": (bad_rle(counts="~~~"), "damaged mask"),
+    "not ASCII": (bad_rle(counts="é"), "damaged mask"),
+    "too short": ({"size": [HEIGHT, WIDTH], "counts": [5, 5]}, "damaged mask"),
+    "negative": ({"size": [HEIGHT, WIDTH], "counts": [-5, 1205]}, "damaged mask"),
+    "no counts": ({"size": [HEIGHT, WIDTH]}, "not a segmentation"),
+    "empty mask": ({"size": [HEIGHT, WIDTH], "counts": [HEIGHT * WIDTH]}, "empty mask"),
+    "a number": (7, "not a segmentation"),
+    "empty annotation": ([], "neither mask nor box"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_region_is_one_line_and_left_out(name, tmp_path, capsys):
+    segmentation, reason = BAD[name]
+    good = {"segmentation": [RECTANGLE]}
+    folder = write(tmp_path / "set", [good, {"segmentation": segmentation, "id": 77}, {**good, "category_id": 2}])
+    found = examples(opened(open_coco, folder))
+    assert [region.label for region in found[0].regions] == ["liver", "spleen"]
+    (line,) = told(capsys)
+    assert re.search(rf"^skipped: .*annotations\.json: image 0, annotation 77, liver: {reason}: ", line), line
+    with pytest.raises(InputError, match=reason):
+        examples(opened(open_coco, folder, report=Report(strict=True)))
+
+
+BAD_TABLES = {
+    "class absent": ([{"bbox": [1, 1, 5, 5], "category_id": 9}], "annotation 0: class absent from the table", 0),
+    "image absent": ([{"bbox": [1, 1, 5, 5], "image_id": 9}], "annotation 0: region of an unknown image", 0),
+    "box outside": ([{"bbox": [1, 1, 5, 50]}], "annotation 0, liver: box outside the image", 0),
+    "box apart": ([{"segmentation": [RECTANGLE], "bbox": [20, 20, 5, 5]}], "box and mask apart", 0),
+    "not a box": ([{"bbox": [1, 2, 3]}], "not a box", 0),
+    "same twice": ([{"bbox": [1, 1, 5, 5], "id": 3}] * 2, "annotation 3: annotation given twice", 1),
+    "id twice": (
+        [{"bbox": [1, 1, 5, 5], "id": 3}, {"bbox": [2, 2, 5, 5], "id": 3}],
+        "warning: .*its id is used twice: both regions are kept",
+        2,
+    ),
+    "not an object": ([{"bbox": [1, 1, 5, 5]}], None, 1),
+}
+
+
+@pytest.mark.parametrize("name", BAD_TABLES)
+def test_a_bad_row_is_one_line(name, tmp_path, capsys):
+    annotations, message, left = BAD_TABLES[name]
+    example = examples(opened(open_coco, write(tmp_path / "set", annotations)))[0]
+    lines = told(capsys)
+    assert len(example.regions) == left
+    assert len(lines) == (message is not None) and (message is None or re.search(message, lines[0])), lines
+
+
+def test_bad_images_are_told_and_the_others_stay(tmp_path, capsys):
+    image = {"file_name": "0.png", "width": WIDTH, "height": HEIGHT}
+    listed = [
+        {"id": 0, **image},
+        {"id": 0, **image, "file_name": "other.png"},
+        {"id": 1, "width": 3},
+        {"file_name": "0.png"},
+        {"id": 2, **image, "file_name": "none.png"},
+        {"id": 3, **image, "file_name": "1.png", "width": 41},
+        {"id": 4, **image},
+    ]
+    folder = write(tmp_path / "set", [{"bbox": [1, 1, 5, 5]}], images=2)
+    data = json.loads((folder / "annotations.json").read_text()) | {"images": listed}
+    (folder / "annotations.json").write_text(json.dumps(data))
+    (example,) = examples(opened(open_coco, folder))
+    assert len(example.regions) == 1
+    reasons = ["image_id used twice", "no image path", "no image_id", "image_id used twice", "missing image"]
+    for line, reason in zip(told(capsys), [*reasons, "image of another size"], strict=True):
+        assert line.startswith("skipped: ") and reason in line
+
+
+def test_a_polygon_that_sticks_out_is_clipped_and_told(tmp_path, capsys):
+    folder = write(tmp_path / "set", [{"segmentation": [[-20, 4, 9, 4, 9, 10, -20, 10], [1, 1, 2, 2]]}])
+    (example,) = examples(opened(open_coco, folder))
+    assert example.regions[0].box == (0, 4, 9, 10)
+    (line,) = told(capsys)
+    assert line.startswith("warning: ") and "clipped to the image, a polygon of 2 points left out" in line
+
+
+def test_crowds_are_kept_or_dropped(tmp_path):
+    crowd = {"segmentation": compressed(marked()[1]), "iscrowd": 1}
+    folder = write(tmp_path / "set", [crowd, {"bbox": [1, 1, 5, 5]}])
+    assert len(examples(opened(open_coco, folder))[0].regions) == 2
+    assert len(examples(opened(open_coco, folder, crowd="drop"))[0].regions) == 1
+    with pytest.raises(InputError, match="--option=crowd=maybe: expected one of keep, drop"):
+        opened(open_coco, folder, crowd="maybe")
+
+
+def test_splits_and_groups_of_the_usual_layouts(tmp_path):
+    folder = tmp_path / "set"
+    for split in ("train", "valid", "test"):
+        write(folder / split, [{"bbox": [1, 1, 5, 5]}], name="_annotations.coco.json")
+        (folder / split / "images/0.png").rename(folder / split / f"{split}-7_0.png")
+        path = folder / split / "_annotations.coco.json"
+        path.write_text(path.read_text().replace('"0.png"', f'"{split}-7_0.png"'))
+    source = opened(open_coco, folder, only="", group=r"^(\w+-\d+)_")
+    assert sorted(source.splits) == ["test", "train", "val"]
+    assert [example.group for example in examples(source, "val")] == ["valid-7"]
+    official = tmp_path / "official"
+    write(official, [{"bbox": [1, 1, 5, 5]}], name="annotations/instances_val2017.json")
+    write(official, [{"caption": "words"}], name="annotations/captions_val2017.json")
+    (official / "images").rename(official / "val2017")
+    assert list(opened(open_coco, official, only="").splits) == ["val"]
+    (captioned,) = examples(opened(open_coco, official / "annotations/captions_val2017.json", only=""), "val")
+    assert captioned.caption == "words" and captioned.regions == ()
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+@pytest.mark.parametrize("frame", ["stored", "shown"])
+def test_annotations_turn_with_the_image(tmp_path, orientation, frame):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels, mask = marked()
+    folder = write(tmp_path / "set", [])
+    save(folder / "images/0.png", Image.fromarray(pixels), exif=exif)
+    sideways = orientation >= 5
+    if frame == "shown":  # annotated in a viewer that applies EXIF: the marker as it is seen there
+        mask = turn_mask(mask, orientation)
+    height, width = mask.shape
+    rows, columns = np.nonzero(mask)
+    x0, y0, x1, y1 = (int(v) for v in (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1))
+    polygon = [x0, y0, x1, y0, x1, y1, x0, y1]
+    shapes = [{"segmentation": compressed(mask)}, {"segmentation": [polygon]}, {"bbox": [x0, y0, x1 - x0, y1 - y0]}]
+    sizes = {"width": width, "height": height}
+    image = {"id": 0, "file_name": "0.png"}
+    for stated, options in (({}, {"exif": frame}), (sizes, {}), (sizes, {"exif": frame})):
+        if not sideways and not options:
+            continue  # the size says nothing where turning keeps it
+        write(folder, shapes, images=0)
+        data = json.loads((folder / "annotations.json").read_text()) | {"images": [image | stated]}
+        (folder / "annotations.json").write_text(json.dumps(data))
+        (example,) = examples(opened(open_coco, folder, **options))
+        assert (example.width, example.height) == ((HEIGHT, WIDTH) if sideways else (WIDTH, HEIGHT))
+        bright = decode_image(example.image)[..., 0] > 200
+        for region in example.regions[:2]:
+            np.testing.assert_array_equal(mask_of(example, region), bright)
+        assert example.regions[2].box == example.regions[0].box
+
+
+def test_agrees_with_pycocotools_on_a_file_it_reads(tmp_path, capsys):
+    shapes = [{"segmentation": [[3.2, 4.7, 20.1, 8.3, 11.9, 25.5]]}, {"segmentation": uncompressed(marked()[1])}]
+    folder = write(tmp_path / "set", shapes)
+    theirs = COCO(str(folder / "annotations.json"))
+    (example,) = examples(opened(open_coco, folder))
+    for region, annotation in zip(example.regions, theirs.anns.values(), strict=True):
+        np.testing.assert_array_equal(mask_of(example, region), theirs.annToMask(annotation).astype(bool))
+
+
+def test_unusable_files_are_one_error(tmp_path):
+    folder = tmp_path / "set"
+    with pytest.raises(InputError, match="no such folder or file"):
+        opened(open_coco, folder)
+    folder.mkdir()
+    with pytest.raises(InputError, match="no JSON file there"):
+        opened(open_coco, folder)
+    for content, message in (
+        (b"{", "not readable as JSON"),
+        (b"[]", "not a COCO file"),
+        (b'{"a": "\xff"}', "encoding="),
+    ):
+        (folder / "x.json").write_bytes(content)
+        with pytest.raises(InputError, match=message) as caught:
+            opened(open_coco, folder)
+        assert "\n" not in str(caught.value)
+    (folder / "x.json").write_bytes('{"images": []}'.encode("utf-8-sig"))
+    with pytest.raises(InputError, match="no image of this format"):
+        opened(open_coco, folder)
+
+
+def test_builds_and_stays_unchanged(tmp_path):
+    folder = write(tmp_path / "set", [{"segmentation": [RECTANGLE]}], images=3)
+    sources = [lambda ontology: open_coco(folder, ontology, ontology, "", Report())]
+    first = build_corpus(tmp_path / "corpus", sources, ONTOLOGY, Report())
+    second = build_corpus(tmp_path / "corpus", sources, ONTOLOGY, Report())
+    assert first.manifest == second.manifest
+    entry = first.manifest["sources"]["set"]
+    assert entry["adapter"] == "coco" and entry["provenance"]["licence"] == "CC0"
+    save(folder / "images/1.png", marked(9)[0])
+    assert opened(open_coco, folder, only="").fingerprint != entry["fingerprint"]
