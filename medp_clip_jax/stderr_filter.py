@@ -11,7 +11,10 @@ import signal
 import sys
 
 # Log lines of the C++ side look like `E1124 14:15:18.512870   14969 coordination_service.cc:1549] text`.
-SERVICE = re.compile(rb"^[IWEF]\d{4} [\d:.]+ +\d+ (coordination_service\w*|preemption_\w+|client)\.(cc|h):\d+\]")
+SERVICE = re.compile(
+    rb"^[IWEF]\d{4} [\d:.]+ +\d+ ((coordination_service\w*|preemption_\w+|client)\.(cc|h):\d+\]"
+    rb"|multihost\.py:\d+\] .*Reached preemption sync point)"
+)
 FATAL = b"Terminating process because the JAX distributed service"
 CONTINUED = re.compile(rb"^(Additional GRPC error|:UNKNOWN:|RPC: |The tasks have crashed|\d+\s*$|\s*$)")
 UNHEALTHY = re.compile(rb"unhealthy \(stopped sending heartbeats\):\s*\n((?:\d+\s*\n)+)")
