@@ -35,7 +35,8 @@ REQUIRES = [
     "tqdm>=4.67",
 ]
 MEDICAL = ["nibabel>=5.3", "pydicom>=3.0"]  # NIfTI and DICOM in predict and in the processor
-TEST = ["hypothesis>=6.112", "pytest>=8.3", "pytest-cov>=7.0", "pytest-xdist>=3.6", *MEDICAL]
+CORPORA = ["ijson>=3.3"]  # tables of gigabytes: SA-Med2D-20M, IMed-361M
+TEST = ["hypothesis>=6.112", "pytest>=8.3", "pytest-cov>=7.0", "pytest-xdist>=3.6", *MEDICAL, *CORPORA]
 CURATE = ["ImageHash>=4.3.1"]  # near-duplicates in data.curate
 BEAM = ["apache-beam>=2.60"]  # data.build --runner
 DEV = ["mypy>=1.18", "ruff>=0.14"]
@@ -52,7 +53,7 @@ setup(
     packages=find_packages(include=["medp_clip_jax*", "data*", "configs*", "launch*"]),
     package_data={"data.ontology": ["*.jsonl", "sources/*.json"], "medp_clip_jax": ["py.typed"]},
     install_requires=REQUIRES,
-    extras_require={"medical": MEDICAL, "curate": CURATE, "beam": BEAM, "test": TEST, "dev": DEV},
+    extras_require={"medical": MEDICAL, "curate": CURATE, "beam": BEAM, "corpora": CORPORA, "test": TEST, "dev": DEV},
     classifiers=[
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",

@@ -17,7 +17,23 @@ from data import ontology as shipped_ontology
 from data import runners
 from data.assembly import OpenSource, build_corpus, totals
 from data.report import Report
-from data.sources import Source, amos, decathlon, folder, isles, nifti, phantoms, totalsegmentator
+from data.sources import (
+    Source,
+    amos,
+    captions,
+    class_folders,
+    coco,
+    csv_boxes,
+    decathlon,
+    folder,
+    imed361m,
+    isles,
+    mask_png,
+    nifti,
+    phantoms,
+    samed2d,
+    totalsegmentator,
+)
 from data.sources.splits import check_name
 from data.staging import finished_shards
 from medp_clip_jax.errors import InputError, run_cli
@@ -33,11 +49,19 @@ ADAPTERS: dict[str, Callable[..., Source]] = {
     "isles": isles.open_isles,
     "amos": amos.open_amos,
     "btcv": amos.open_btcv,
+    "coco": coco.open_coco,
+    "samed2d": samed2d.open_samed2d,
+    "imed361m": imed361m.open_imed361m,
+    "mask_png": mask_png.open_mask_png,
+    "csv_boxes": csv_boxes.open_csv_boxes,
+    "class_folders": class_folders.open_class_folders,
+    "captions": captions.open_captions,
 }
 # Where `--input` may hold several data sets: a function from it to the path of each. All others open `--input` itself.
 SEVERAL: dict[str, Callable[[pathlib.Path], list[pathlib.Path]]] = {
     "folder": folder.find_folders,
     "decathlon": decathlon.find_tasks,
+    "imed361m": imed361m.find_imed361m,
 }
 
 

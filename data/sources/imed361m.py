@@ -13,12 +13,11 @@ import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import ijson
 import numpy as np
 from scipy import sparse
 
 from data.report import Report
-from data.sources import Source, labels, regions, rows
+from data.sources import Source, labels, regions, rows, tables
 from data.sources.files import shown
 from data.sources.options import COMMON, FRAME, GROUP, choice, group_of, number, pattern, provenance
 from data.sources.pictures import BadRecord, Picture
@@ -92,21 +91,12 @@ def _head(path: pathlib.Path) -> dict[str, Any]:
     """The table without its lists of images, which may have millions of entries."""
     head: dict[str, Any] = {"labels": {}, "modality": {}}
     for key in ("name", "labels", "modality"):
-        for value in _stream(path, key):
+        for value in tables.stream_json(path, key):
             if key == "name" or isinstance(value, dict):
                 head[key] = value
     if not head["labels"]:
         raise InputError(f"{shown(path)}: has no `labels`: expected the dataset.json of IMed-361M")
     return head
-
-
-def _stream(path: pathlib.Path, prefix: str) -> Iterator[Any]:
-    try:
-        with path.open("rb") as file:
-            yield from ijson.items(file, prefix)
-    except (OSError, ijson.JSONError, UnicodeDecodeError) as error:
-        detail = " ".join(str(error).split())
-        raise InputError(f"{shown(path)}: not readable as JSON ({detail}): take the original file") from error
 
 
 def _rows(
@@ -115,7 +105,7 @@ def _rows(
     kinds = {str(kind).lower() for kind in head["modality"].values()}
     modality = kinds.pop() if len(kinds) == 1 else ""
     for listed, split in _LISTS.items():
-        for position, entry in enumerate(_stream(folder / TABLE, f"{listed}.item")):
+        for position, entry in enumerate(tables.stream_json(folder / TABLE, f"{listed}.item")):
             place = f"{TABLE}: {listed}[{position}]"
             if not isinstance(entry, dict) or not isinstance(entry.get("image"), str):
                 report.skip(f"{shown(folder)}/{place}", "no image path", "each entry has image, label and imask")

@@ -10,9 +10,6 @@ import functools
 import pathlib
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
-
-import ijson
 
 from data.report import Report
 from data.sources import Source, labels, regions, rows, tables
@@ -99,15 +96,6 @@ def _classes(path: pathlib.Path) -> dict[str, dict[int, str]]:
     return classes
 
 
-def _pairs(table: pathlib.Path) -> Iterator[tuple[str, Any]]:
-    try:
-        with table.open("rb") as file:
-            yield from ijson.kvitems(file, "")
-    except (OSError, ijson.JSONError, UnicodeDecodeError) as error:
-        detail = " ".join(str(error).split())
-        raise InputError(f"{shown(table)}: not readable as JSON ({detail}): take the original file") from error
-
-
 def _rows(
     folder: pathlib.Path,
     table: pathlib.Path,
@@ -117,7 +105,7 @@ def _rows(
     dropped: collections.Counter[str],
     report: Report,
 ) -> Iterator[Row]:
-    for image, masks in _pairs(table):
+    for image, masks in tables.stream_json(table, "", pairs=True):
         stem = _stem(image)
         parts = stem.split("--")
         place = f"{table.name}: {shown(image)}"

@@ -60,6 +60,21 @@ def read_json(path: pathlib.Path, encoding: str = "") -> Any:
         raise InputError(f"{shown(path)}: not readable as JSON ({detail}): repair it{hint}") from error
 
 
+def stream_json(path: pathlib.Path, prefix: str, pairs: bool = False) -> Iterator[Any]:
+    """The values at `prefix` of a JSON file too large for memory, one after the other, or with `pairs` the keys and
+    values of the object there; prefixes as of ijson ("training.item"). InputError if the file cannot be read."""
+    try:
+        import ijson
+    except ImportError as error:
+        raise InputError(f'{shown(path)}: needs ijson: pip install "medp-clip-jax[corpora]"') from error
+    try:
+        with path.open("rb") as file:
+            yield from (ijson.kvitems if pairs else ijson.items)(file, prefix, use_float=True)
+    except (OSError, ijson.JSONError, UnicodeDecodeError) as error:
+        detail = " ".join(str(error).split())
+        raise InputError(f"{shown(path)}: not readable as JSON ({detail}): take the original file") from error
+
+
 def open_text(path: pathlib.Path, encoding: str = "") -> Any:
     """Opens a text file as UTF-8 (with or without its mark) unless `encoding` says otherwise; bytes that do not fit
     stay visible as surrogates, so that single rows can be told. InputError if it cannot be opened."""
