@@ -92,6 +92,8 @@ def get_config() -> ml_collections.ConfigDict:
             "prompt_kinds": {"mask": 0.3, "box": 0.3, "point": 0.25, "box_point": 0.075, "mask_box": 0.075},
             "label_variants": 16,  # sentences kept per label for training
             "label_context": 24,  # tokens of a label sentence
+            "generated_text": "",  # file of `medp_clip_jax.generated_text` with further sentences; "" = none
+            "caption": "labels",  # composed captions: labels | described (what the view shows, and where in it)
             "cache_images": 0,  # decoded images kept in memory
             "threads": 2,
         }

@@ -10,7 +10,7 @@ from typing import Any
 import ml_collections
 
 from configs import common
-from medp_clip_jax import sharding, simulate
+from medp_clip_jax import captions, sharding, simulate
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.models.fusion import FUSIONS
 from medp_clip_jax.models.layers import ACTIVATIONS, REMAT
@@ -18,6 +18,7 @@ from medp_clip_jax.models.layers import ACTIVATIONS, REMAT
 FREE = ("data.weights", "optim.module_rates")  # sections whose keys the user chooses
 CHOICES = {  # field -> what it, or each of its items, may be
     "input.view": ("image", "crop"),
+    "input.caption": captions.STYLES,
     "model.fusion": tuple(FUSIONS),
     "model.activation": tuple(ACTIVATIONS),
     "model.dtype": ("float32", "bfloat16"),

@@ -142,7 +142,8 @@ def _element(
     table = augment.jitter_table(settings.jitter, rng)
     box = [edge * side for edge, side in zip(view, scale * 2, strict=True)]
     image, rectangle = augment.letterbox(loaded.pixels, config.model.image.size, box, table, mirror)
-    caption = ontology.caption(example, rng)
+    told = functools.partial(ontology.caption, example, style=settings.caption, view=view, mirrored=mirror)
+    caption = told(rng=rng)
     text = np.asarray(tokenizer([caption], config.model.text.context)[0], np.int32)
     return {
         "image": image,
@@ -150,7 +151,7 @@ def _element(
         "label": labels,
         "text": text,
         # By content, not wording: two wordings of one content must not be pushed apart.
-        "text_id": np.int32(text_id(ontology.caption(example))),
+        "text_id": np.int32(text_id(told())),
         **prompts,
     }
 

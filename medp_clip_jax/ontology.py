@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medp_clip_jax import label_names, sentences
+from medp_clip_jax import captions, label_names, sentences
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.ontology_nodes import KINDS, Node, check_node, claims, node_from_json, node_to_json
 
@@ -168,9 +168,24 @@ class Ontology(Mapping[str, Node]):
         """
         return sentences.interleaved(sentences.of_node(self[node_id]), self._generated.get(node_id, ()))
 
-    def caption(self, example: RegionExample, rng: np.random.Generator | None = None) -> str:
-        """The example's caption, else a sentence from modality, body part and labels; `rng` (or None) varies it."""
-        return example.caption or sentences.of_example(self, example, rng)
+    def caption(
+        self,
+        example: RegionExample,
+        rng: np.random.Generator | None = None,
+        style: str = "labels",
+        view: Sequence[float] | None = None,
+        mirrored: bool = False,
+    ) -> str:
+        """The example's caption, else a composed sentence; `rng` (or None) varies its wording, never its content.
+
+        `style` is "labels" (modality, body part and labels of the image) or "described" (what the `view`, mirrored or
+        not, shows, and where: see `captions.described`).
+        """
+        if example.caption:
+            return example.caption
+        if style == "described":
+            return captions.described(self, example, rng, view, mirrored)
+        return sentences.of_example(self, example, rng)
 
     def _find(self, name: str) -> str | None:
         if name in self._nodes:

@@ -9,12 +9,13 @@ from typing import Any
 
 import jax
 
-from medp_clip_jax import processes
+from medp_clip_jax import generated_text, processes
 from medp_clip_jax.config import first_difference, load_config
 from medp_clip_jax.corpus import Corpus, ensure_corpus
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.input import mixture
 from medp_clip_jax.labels import LabelBank, make_bank
+from medp_clip_jax.ontology import Ontology
 from medp_clip_jax.run_files import save_run_files
 from medp_clip_jax.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 
@@ -50,6 +51,11 @@ def prepare(config: Any) -> Run:
             "on storage that all hosts share"
         )
     corpus = ensure_corpus(config.data.corpus, config.data.build)
+    stored = workdir / "ontology.json"  # of an earlier start: its sentences are the run's, however the file has grown
+    if config.input.generated_text:
+        more = Ontology.load(stored).generated if stored.exists() else None
+        more = generated_text.read(config.input.generated_text, corpus.ontology) if more is None else more
+        corpus = dataclasses.replace(corpus, ontology=corpus.ontology.with_sentences(more))
     check_splits(corpus, config)
     sources = mixture(corpus, config, config.data.train_split)
     tokenizer = make_tokenizer(workdir, config, corpus, sources)
@@ -106,7 +112,7 @@ def make_tokenizer(workdir: Path, config: Any, corpus: Corpus, sources: Collecti
     texts = [text for node in ontology for text in ontology.sentences(node)]
     for name in sources:
         records = itertools.islice(corpus.source(name, split), TOKENIZER_EXAMPLES // len(sources) + 1)
-        texts += [ontology.caption(record) for record in records]
+        texts += [ontology.caption(record, style=config.input.caption) for record in records]
     return train_tokenizer(texts, config.model.text.vocab)
 
 

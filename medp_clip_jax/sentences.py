@@ -113,25 +113,28 @@ def of_example(ontology: Mapping[str, Node], example: RegionExample, rng: np.ran
     if rng is not None:
         chosen = [chosen[i] for i in rng.permutation(len(chosen))]
         template = _CAPTIONS[rng.integers(len(_CAPTIONS))]
-        words = [_varied(ontology[label], rng) for label in chosen]
-    part = f" of {_body_part(example.anatomy)}" if example.anatomy else ""
-    image = _with_view(scan(example.modality), example.view)
+        words = [varied(ontology[label], rng) for label in chosen]
+    part = f" of {body_part(example.anatomy)}" if example.anatomy else ""
+    image = with_view(scan(example.modality), example.view)
     if not words:
         return image + part
     return template.format(scan=image, part=part, labels=", ".join(words))
 
 
-def _varied(node: Node, rng: np.random.Generator) -> str:
+def varied(node: Node, rng: np.random.Generator) -> str:
+    """The node's name, half of the time one drawn from all of its names."""
     known = names(node)
     return known[rng.integers(len(known))] if rng.random() < 0.5 else node.name
 
 
-def _body_part(anatomy: str) -> str:
+def body_part(anatomy: str) -> str:
+    """A body part with its article, where it takes one."""
     without_article = ("s", "blood", "tissue", "skin")
     return anatomy if anatomy.endswith(without_article) or anatomy.startswith("the ") else f"the {anatomy}"
 
 
-def _with_view(image: str, view: str) -> str:
+def with_view(image: str, view: str) -> str:
+    """A phrase of `scan` with its plane: `a CT scan` and `axial` make `an axial CT scan`."""
     plane = view.strip().lower()
     if plane not in ("axial", "coronal", "sagittal") or plane in image:
         return image
