@@ -2,9 +2,9 @@
 
     python tests/cluster/run_slurm.py [--keep=DIRECTORY] [--steps=STEPS]
 
-Starts the cluster (slurm_cluster.py), submits launch/slurm/train.sbatch, takes the nodes away once with `scontrol requeue`
-and once by the signal before the time limit, and ends with code 1 unless each time the last step was saved and the metrics
-are, to the last digit, those of two undisturbed processes (launch/local.py).
+Starts the cluster (slurm_cluster.py), submits launch/slurm/train.sbatch, takes the nodes away once with `scontrol
+requeue` and once by the signal before the time limit, and ends with code 1 unless each time the last step was saved and
+the metrics are, to the last digit, those of two undisturbed processes (launch/local.py).
 """
 
 import argparse

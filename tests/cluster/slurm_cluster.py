@@ -1,7 +1,7 @@
-"""A real SLURM cluster on this machine, in a directory of its own: munge, slurmctld and two slurmd on ports of their own.
+"""A real SLURM cluster on this machine, in a directory of its own: munge, slurmctld and two slurmd on their own ports.
 
-`with slurm_cluster(directory) as environment:` gives the environment in which sbatch, squeue and scontrol talk to it. Needs
-Debian's packages slurm-wlm and munge, no root, and no file outside the directory.
+`with slurm_cluster(directory) as environment:` gives the environment in which sbatch, squeue and scontrol talk to it.
+Needs Debian's packages slurm-wlm and munge, no root, and no file outside the directory.
 """
 
 import contextlib
