@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: smoke test test-slow lint
+.PHONY: smoke test test-slow test-kills test-cluster lint
 
 smoke: $(VENV)/installed  ## install, then train, evaluate and report on generated phantoms
 	$(BIN)/python -m medp_clip_jax.train --config=configs/smoke.py
@@ -13,6 +13,12 @@ test: lint  ## install, lint, type-check and run the fast tests
 
 test-slow: $(VENV)/installed
 	$(BIN)/pytest -m slow
+
+test-kills: $(VENV)/installed  ## twenty random kills of a two-process training lose nothing but unsaved steps
+	$(BIN)/pytest -m kills -s
+
+test-cluster: $(VENV)/installed  ## a real SLURM cluster on this machine preempts a training; needs slurm-wlm and munge
+	$(BIN)/python tests/cluster/run_slurm.py
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

