@@ -98,7 +98,8 @@ def image_text_softmax(images: Array, texts: Array, text_id: Array, scale: Array
         ids = jax.lax.all_gather(text_id, axes, tiled=True)
 
         @jax.checkpoint  # the backward pass gathers again, rather than keep what was gathered
-        def direction(rows: Array, columns: Array, scale: Array) -> Array:
+        def direction(rows_and_columns: tuple[Array, Array]) -> Array:
+            rows, columns = rows_and_columns
             columns = jax.lax.all_gather(columns, axes, tiled=True)
 
             def loss(rows: Array, text_id: Array) -> Array:
@@ -108,8 +109,9 @@ def image_text_softmax(images: Array, texts: Array, text_id: Array, scale: Array
 
             return _by_chunks(loss, (rows, text_id), chunk).sum()
 
-        total = jax.lax.psum(direction(images, texts, scale) + direction(texts, images, scale), axes)
-        return total / (2 * len(ids))
+        # One direction after the other: no two gathered arrays at a time.
+        both = jax.lax.map(direction, (jnp.stack([images, texts]), jnp.stack([texts, images])))
+        return jax.lax.psum(both.sum(), axes) / (2 * len(ids))
 
     return _over_devices(local, (images, texts, text_id), (scale,))
 
@@ -128,9 +130,7 @@ def image_text_sigmoid(
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _ring_sum(
-    axes: Axes, chunk: int, images: Array, texts: Array, text_id: Array, scale: Array, bias: Array
-) -> Array:
+def _ring_sum(axes: Axes, chunk: int, images: Array, texts: Array, text_id: Array, scale: Array, bias: Array) -> Array:
     """The sigmoid losses of this device's images with all texts. It has its own derivative because that of a loop
     keeps every visiting block: as many bytes as gathering all texts at once."""
 
@@ -227,9 +227,7 @@ def _by_chunks(function: Callable[..., Any], rows: tuple[Array, ...], chunk: int
     count = len(rows[0])
     chunk = min(chunk or count, count)
     whole = count - count % chunk
-    results = jax.lax.map(
-        lambda part: function(*part), tuple(x[:whole].reshape(-1, chunk, *x.shape[1:]) for x in rows)
-    )
+    results = jax.lax.map(lambda part: function(*part), tuple(x[:whole].reshape(-1, chunk, *x.shape[1:]) for x in rows))
     if whole == count:
         return results
     last = function(*(x[whole:] for x in rows))
