@@ -8,7 +8,6 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from medp_clip_jax import sharding
-from medp_clip_jax.errors import InputError
 from medp_clip_jax.models.clip import MedPCLIP
 from medp_clip_jax.prompts import RegionPrompts
 from medp_clip_jax.step import Bank, TrainState, train_step
@@ -20,8 +19,7 @@ Struct = jax.ShapeDtypeStruct
 def batch_shapes(config: Any) -> dict[str, Any]:
     """Shapes and types of a global training batch, as `input.train_dataset` yields it."""
     batch, size = config.input.batch_size, config.model.image.size
-    regions = 1 if config.input.view == "crop" else config.input.regions
-    points, mask = config.input.points, config.input.mask_size
+    regions, points, mask = config.input.regions, config.input.points, config.input.mask_size
     prompts = RegionPrompts(
         points=Struct((batch, regions, points, 2), np.float32),
         point_labels=Struct((batch, regions, points), np.int32),
@@ -38,6 +36,7 @@ def batch_shapes(config: Any) -> dict[str, Any]:
         "label": Struct((batch, regions), np.int32),
         "text": Struct((batch, config.model.text.context), np.int32),
         "text_id": Struct((batch,), np.int32),
+        "position": Struct((batch,), np.int32),
     }
 
 
@@ -62,24 +61,13 @@ def compile_step(config: Any, mesh: Mesh, labels: int) -> jax.stages.Compiled:
     Raises:
       InputError: the batch does not divide among the devices and microbatches.
     """
-    check_batch(config, mesh.size)
+    sharding.check_batch(config, mesh)
     optimizer, layout, state = state_shapes(config, mesh)
     batch = jax.tree.map(lambda x: _laid_out(x, sharding.batch_sharding(mesh)), batch_shapes(config))
     bank = jax.tree.map(lambda x: _laid_out(x, sharding.replicated(mesh)), bank_shapes(config, labels))
     step = functools.partial(train_step, MedPCLIP(config.model), optimizer, config)
     with jax.set_mesh(mesh):
         return jax.jit(step, donate_argnums=0, out_shardings=(layout, None)).lower(state, batch, bank).compile()
-
-
-def check_batch(config: Any, devices: int) -> None:
-    """Raises InputError when the global batch does not divide among devices and microbatches."""
-    batch, parts = config.input.batch_size, devices * config.train.accumulate
-    if batch % parts:
-        nearest = max(1, round(batch / parts)) * parts
-        raise InputError(
-            f"config.input.batch_size: {batch} does not divide among {devices} devices x {config.train.accumulate} "
-            f"microbatches; the nearest that does is {nearest}"
-        )
 
 
 def _laid_out(x: Struct, where: NamedSharding) -> Struct:

@@ -63,7 +63,7 @@ def tpu_topology(name: str, slices: int) -> tuple[Chip, list[Any]]:
         raise InputError("--topology needs the TPU compiler: pip install libtpu (no TPU is needed)")
     for variable, value in ENVIRONMENT.items():
         os.environ.setdefault(variable, value)
-    from jax.experimental import topologies
+    from jax.experimental import topologies  # here, because it reads the environment
 
     options: dict[str, Any] = {"chip_config_name": "megacore"} if kind == "v4" else {}
     if slices > 1:

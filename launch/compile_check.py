@@ -15,7 +15,7 @@ from absl import flags
 from jax.sharding import Mesh
 
 from launch import hlo, tables
-from launch.abstract_step import check_batch, compile_step, state_shapes
+from launch.abstract_step import compile_step, state_shapes
 from launch.bounds import Load, forecast
 from launch.chips import GIB, Chip, cpu_devices, tpu_topology
 from launch.hlo_traffic import hbm_bytes
@@ -42,8 +42,9 @@ UTILISATION = flags.DEFINE_float(
 )
 IMAGES_PER_CORE = flags.DEFINE_float(
     "images_per_core",
-    60.0,
-    "Training examples per second that one CPU core prepares; docs/scaling.md says how to measure it.",
+    100.0,
+    "Training examples per second that one CPU core prepares. benchmarks/input_rate.py measures it: 151 on 224 px "
+    "examples with 4.6 regions from small originals; larger originals and more regions cost more.",
     lower_bound=0.01,
 )
 LARGEST = flags.DEFINE_integer("largest", 0, "List so many of the largest collectives.", lower_bound=0)
@@ -65,7 +66,7 @@ def main(argv: list[str]) -> None:
     validate(config)
     chip, devices = find_devices()
     mesh = sharding.make_mesh(config.mesh, devices)
-    check_batch(config, mesh.size)
+    sharding.check_batch(config, mesh)
     limit = HBM.value * GIB if HBM.value is not None else (chip.hbm if chip else None)
 
     where = tables.place(TOPOLOGY.value, SLICES.value, mesh.size, chip)
