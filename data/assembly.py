@@ -26,14 +26,15 @@ def build_corpus(
     workers: int = 1,
     beam: Sequence[str] = (),
     fresh: bool = False,
+    finish: Callable[[pathlib.Path], None] = lambda work: None,
 ) -> Corpus:
     """Writes the sources into the corpus at `output`, new or existing, and returns it opened.
 
     Records are made in `workers` processes, or by the Beam runner of the pipeline options `beam`: the files are the
-    same. Shards that an unended build of the same sources finished are taken over, unless `fresh`. Raises InputError
-    if `output` cannot be written or is something else, if a source cannot be used at all, if nothing usable is found,
-    if a source that would stay has a label that the ontology has since given to another node, or, under a strict
-    report, at the first bad record.
+    same. Shards that an unended build of the same sources finished are taken over, unless `fresh`. `finish` may add
+    files to the directory that becomes the corpus. Raises InputError if `output` cannot be written or is something
+    else, if a source cannot be used at all, if nothing usable is found, if a source that would stay has a label that
+    the ontology has since given to another node, or, under a strict report, at the first bad record.
     """
     with staged(output, fresh) as (work, commit):
         old = _existing(output)
@@ -62,6 +63,7 @@ def build_corpus(
         (work / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         kept = old is not None and all(old.manifest["sources"].get(name) is entries[name] for name in entries)
         if not kept or not all(_same(work / name, output / name) for name in (MANIFEST, ONTOLOGY)):
+            finish(work)
             commit()
     return open_corpus(output)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from absl import flags
 
 from data import ontology as shipped_ontology
-from data import runners
+from data import parallel
 from data.assembly import OpenSource, build_corpus, totals
 from data.report import Report
 from data.sources import (
@@ -140,7 +140,7 @@ def main(argv: Sequence[str]) -> None:
             sources = [lambda ontology: source]
         output = pathlib.Path(values.output)
         corpus = build_corpus(
-            output, sources, shipped, report, values.workers or runners.cores(), _beam_options(), values.fresh
+            output, sources, shipped, report, values.workers or parallel.cores(), _beam_options(), values.fresh
         )
         print(totals(corpus))
     except KeyboardInterrupt:

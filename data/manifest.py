@@ -103,8 +103,8 @@ def _distinct(paths: Sequence[pathlib.Path]) -> dict[str, int]:
         found: dict[str, list[np.ndarray]] = collections.defaultdict(list)
         for path in paths:
             with np.load(path) as file:
-                labels, hashes = file["labels"].tolist(), np.split(file["hashes"], np.cumsum(file["counts"])[:-1])
-            for label, part in zip(labels, hashes, strict=True):
+                labels, ends, hashes = file["labels"].tolist(), np.cumsum(file["counts"]), file["hashes"]
+            for label, part in zip(labels, np.split(hashes, ends)[:-1], strict=True):
                 begin = np.searchsorted(part, np.uint64(low))
                 end = np.searchsorted(part, np.uint64(high)) if high < 1 << 64 else len(part)
                 found[label].append(part[begin:end].copy())  # a view would hold the whole file

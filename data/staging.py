@@ -54,6 +54,8 @@ def staged(output: pathlib.Path, fresh: bool = False) -> Iterator[tuple[pathlib.
         _recover(output, replaced)
         if not done and not finished_shards(output):  # once done, the name may already be another process's
             _remove(work)
+        for half in (work / UNFINISHED).glob("*/*.incomplete-*"):
+            _remove(half)
         os.close(lock)
 
 
