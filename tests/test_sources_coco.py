@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
-from sources_cases import (
+
+from data.build import build_corpus
+from data.report import Report
+from data.sources import regions
+from data.sources.coco import open_coco
+from data.sources.coco_shapes import read_polygons, read_rle
+from data.sources.orientation import turn_mask
+from data.sources.pictures import BadRecord, Picture
+from medp_clip_jax.errors import InputError
+from medp_clip_jax.records import decode_image, decode_mask
+from tests.sources_cases import (
     HEIGHT,
     ONTOLOGY,
     WIDTH,
@@ -22,16 +32,6 @@ from sources_cases import (
     save,
     told,
 )
-
-from data.build import build_corpus
-from data.report import Report
-from data.sources import regions
-from data.sources.coco import open_coco
-from data.sources.coco_shapes import read_polygons, read_rle
-from data.sources.orientation import turn_mask
-from data.sources.pictures import BadRecord, Picture
-from medp_clip_jax.errors import InputError
-from medp_clip_jax.records import decode_image, decode_mask
 
 RECTANGLE = [2, 4, 9, 4, 9, 10, 2, 10]  # the marker's corners
 

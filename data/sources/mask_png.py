@@ -156,13 +156,12 @@ def _classes(
             if (values != values[..., :1]).any():
                 raise BadRecord("colours without a class", f"{where} has colours, the table of classes values")
             values = values[..., 0]
-    unknown = []
-    for value in regions.values_in(values)[0]:
-        name = names.get(int(value), "" if value == 0 else None) if value == int(value) else None
-        if name is None:
-            unknown.append(f"#{int(value):06x}" if names is classes.colours else f"{value:g}")
-        elif name:
+    present = {int(value) if value == int(value) else float(value) for value in regions.values_in(values)[0]}
+    for value, name in names.items():  # in the order of the table
+        if name and value in present:
             yield name, values == value
+    lost = sorted(present - names.keys() - {0})
+    unknown = [f"#{value:06x}" if names is classes.colours else f"{value:g}" for value in lost]
     if unknown:
         more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
         report.skip(

@@ -63,7 +63,7 @@ def open_mask(path: pathlib.Path) -> Image.Image:
     """The decoded image of a mask file as it is stored, without regard to EXIF; BadRecord if unreadable."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore")
             with Image.open(path) as file:
                 file.load()
                 return file
