@@ -5,6 +5,7 @@ the others' lines behind their number. SIGTERM and Ctrl-C go to all: one makes t
 """
 
 import collections
+import contextlib
 import ctypes
 import os
 import signal
@@ -119,7 +120,7 @@ class Job:
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
         _say(f"process {cause.number} of {self.count} {how}; ending the others")
         if cause.number and cause.tail:
-            _say(f"its last lines:\n{''.join(cause.tail).rstrip()}")
+            _say("\n".join(["its last lines:", *cause.tail]))
         return 128 - code if code < 0 else code
 
 
@@ -155,18 +156,29 @@ class Member:
         self.send(signal.SIGKILL)
 
     def finish(self) -> None:
-        """Waits until the process has ended and its output is out."""
+        """Waits until the process has ended and its output is out, and ends what it has left behind."""
         self.process.wait()
         for thread in self.threads:
             thread.join(5)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
 
     def _pump(self, source: IO[bytes], target: IO[str], prefix: str) -> None:
-        for line in iter(source.readline, b""):
-            text = line.decode(errors="replace")
-            if text.startswith("[Gloo] Rank"):
-                continue  # printed by the library at every start, and never of interest
-            self.tail.append(text)
-            target.write(prefix + text)
+        """Passes output on: without a prefix as it comes, since a progress bar ends no lines, else line by line."""
+        pending = ""
+        while chunk := source.read1(65536).decode(errors="replace"):
+            *lines, pending = (pending + chunk).split("\n")
+            # What gloo prints at every start is never of interest.
+            lines = [line for line in lines if not line.startswith("[Gloo] Rank")]
+            self.tail.extend(line.rpartition("\r")[2] for line in lines)
+            target.write("".join(f"{prefix}{line}\n" for line in lines))
+            if not prefix and not pending.startswith("[Gloo]"):
+                target.write(pending)
+                pending = ""
+            target.flush()
+        if pending:
+            self.tail.append(pending)
+            target.write(f"{prefix}{pending}\n")
             target.flush()
 
 

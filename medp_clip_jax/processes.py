@@ -168,7 +168,8 @@ class _Filter:
     child: subprocess.Popen[bytes] | None = None
 
     def open(self, cluster: Cluster, heartbeat: int, patience: int) -> None:
-        numbers = (os.getpid(), cluster.process or 0, cluster.count or 0, heartbeat, patience)
+        process = -1 if cluster.process is None else cluster.process
+        numbers = (os.getpid(), process, cluster.count or 0, heartbeat, patience)
         command = [sys.executable, "-S", "-E", str(Path(stderr_filter.__file__)), *map(str, numbers)]
         sys.stderr.flush()
         self.original = os.dup(2)

@@ -21,24 +21,29 @@ UNHEALTHY = re.compile(rb"unhealthy \(stopped sending heartbeats\):\s*\n((?:\d+\
 AGAIN = "start again: the run continues from its last checkpoint"
 
 
+def of(count: int) -> str:
+    """The number of processes, if it is known: on TPUs JAX finds it out later."""
+    return f" of {count}" if count else ""
+
+
 def explain(text: bytes, process: int, count: int, heartbeat: int, start: int) -> str:
     """The one line for all that the service wrote before it gave up; `heartbeat` and `start` are limits in seconds."""
     silent = UNHEALTHY.search(text)
     if silent:
         dead = sorted({int(number) for number in silent.group(1).split()})
-        names = ", ".join(map(str, dead))
-        which = f"process {names}" if len(dead) == 1 else f"processes {names}"
-        return f"{which} of {count} died or cannot be reached (no sign of life for {heartbeat} s); {AGAIN}"
+        which = ("process " if len(dead) == 1 else "processes ") + ", ".join(map(str, dead)) + of(count)
+        return f"{which} died or cannot be reached (no sign of life for {heartbeat} s); {AGAIN}"
+    this = f"process {process}{of(count)}" if process >= 0 else "this process"
     if b"RegisterTask" in text:
         return (
-            f"process {process} of {count} waited {start} s, but not all {count} processes arrived; look for an error "
+            f"{this} waited {start} s, but not all {count or 'the other'} processes arrived; look for an error "
             "in the output of the others, check that they reach the coordinator's address and port, and start again"
         )
     if process and b"Failed to send RPC" in text:
-        return f"process 0 of {count} died or cannot be reached (connection lost); {AGAIN}"
+        return f"process 0{of(count)} died or cannot be reached (connection lost); {AGAIN}"
     reason = re.search(rb"absl::Status: ([^\n]*)", text)
     detail = reason.group(1).decode(errors="replace")[:300] if reason else "no reason given"
-    return f"process {process} of {count} lost the others ({detail}); {AGAIN}"
+    return f"{this} lost the others ({detail}); {AGAIN}"
 
 
 def main() -> None:

@@ -159,5 +159,6 @@ def test_half_a_job_in_the_environment_is_refused(change, words):
 def test_several_dead_processes_are_all_named_and_unknown_reasons_are_quoted():
     text = b"x] The following tasks are unhealthy (stopped sending heartbeats):\n3\n1\nThe tasks have crashed."
     assert stderr_filter.explain(text, 0, 4, 30, 300).startswith("processes 1, 3 of 4 died or cannot be reached")
+    assert stderr_filter.explain(text, -1, 0, 30, 300).startswith("processes 1, 3 died or cannot be reached")
     text = b"Terminating process because ... absl::Status: INTERNAL: disk full\n"
     assert "process 2 of 4 lost the others (INTERNAL: disk full)" in stderr_filter.explain(text, 2, 4, 30, 300)
