@@ -37,10 +37,10 @@ class Glyph:
         return self.y1 - self.y0
 
 
-def keeps(pixels: np.ndarray, policy: str, place: str, report: Report) -> bool:
-    """Whether an image may go into the corpus. With the policies "flag" and "skip" text in it is reported, "off" does
-    not look for any."""
-    if policy == "off" or not text_rows(pixels):
+def keeps(pixels: np.ndarray, policy: str, place: str, report: Report, stated: bool = False) -> bool:
+    """Whether an image may go into the corpus. With the policies "flag" and "skip" text in it is reported, also where
+    only the data say so (`stated`); "off" does not look for any."""
+    if policy == "off" or not (stated or text_rows(pixels)):
         return True
     if policy == "flag":
         report.warn(place, "text may be burnt into the pixels: look at it, or leave such images out (burned_in=skip)")

@@ -107,25 +107,32 @@ def _open_slice(path: pathlib.Path, plane: str, index: int | None) -> tuple[Volu
 def _read_dicom(path: pathlib.Path, window: tuple[float, float] | None, index: int | None) -> np.ndarray:
     pydicom = optional("pydicom", path)
     try:
-        dataset = pydicom.dcmread(path)
-        values = dataset.pixel_array  # colour comes as RGB
-        photometric = str(dataset.get("PhotometricInterpretation", "MONOCHROME2"))
-        frames = int(dataset.get("NumberOfFrames") or 1)
-        if frames > 1:
-            values = values[_checked(index, frames, f"{path}: frame")]
-        if photometric == "PALETTE COLOR":
-            values = pydicom.pixels.apply_color_lut(values, dataset)
-        elif values.ndim == 2:
-            values = pydicom.pixels.apply_modality_lut(values, dataset)
+        return dicom_picture(pydicom.dcmread(path), window, index, path)
     except InputError:
         raise
     except Exception as error:  # pydicom raises whatever a broken field leads to
         raise InputError(
             f"{path}: not a readable DICOM image ({one_line(error)}); give a file with pixel data"
         ) from error
+
+
+def dicom_picture(dataset: Any, window: tuple[float, float] | None, index: int | None, name: object) -> np.ndarray:
+    """A frame of a pydicom dataset as it is shown, uint8 [height, width, 3]: `window` (level, width), else its own
+    one, else as in `read_image`. Raises InputError, with `name`, for a frame that is not there, and whatever pydicom
+    raises for pixels that cannot be decoded."""
+    pydicom = optional("pydicom", name)
+    values = dataset.pixel_array  # colour comes as RGB
+    photometric = str(dataset.get("PhotometricInterpretation", "MONOCHROME2"))
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    if frames > 1:
+        values = values[_checked(index, frames, f"{name}: frame")]
+    if photometric == "PALETTE COLOR":
+        values = pydicom.pixels.apply_color_lut(values, dataset)
+    elif values.ndim == 2:
+        values = pydicom.pixels.apply_modality_lut(values, dataset)
     if values.ndim == 3:
-        return _rgb(values, None, path, scaled=False)
-    image = _rgb(values, window or _own_window(dataset), path, scaled=False)
+        return _rgb(values, None, name, scaled=False)
+    image = _rgb(values, window or _own_window(dataset), name, scaled=False)
     return 255 - image if photometric == "MONOCHROME1" else image  # there, high values are dark
 
 

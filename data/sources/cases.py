@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from data import burned_in, privacy
+from data.burned_in import keeps
 from data.report import Report
 from data.sources import Items, Source, labels, splits
 from data.sources.labels import Label
@@ -36,7 +37,7 @@ class Case:
 
     identifier: str
     group: str
-    image: Callable[[], Volume]
+    image: Callable[[], Volume] | None  # or None, and `picture` gives the one image uint8 [height, width, 3]
     layers: tuple[Layer, ...]
     files: tuple[pathlib.Path, ...]  # all that its records depend on
     modality: str
@@ -46,6 +47,8 @@ class Case:
     image_labels: tuple[Label, ...] = ()
     planes: tuple[str, ...] = ()  # those that it can be seen in; all if none are named
     spacing: Callable[[], Sequence[float]] | None = None  # voxel sizes in mm, any order, without reading the voxels
+    picture: Callable[[], np.ndarray] | None = None
+    burned_in: bool = False  # the data say that there is text in the pixels
 
 
 def open_cases(
@@ -103,6 +106,9 @@ def examples(
     """All slices of one volume that are taken, plane by plane; what cannot be used is reported and left out."""
     case, shown = row["case"], row["shown"]
     place = f"{name}: volume {shown}"
+    if case.picture is not None:
+        yield from _picture(row, settings, name, ids, report)
+        return
     try:
         volume = case.image()
         check_grid(volume)
@@ -116,7 +122,7 @@ def examples(
     except InputError as error:
         report.skip(place, "unusable volume", str(error))
         return
-    for plane in planes_of(volume, settings.planes):
+    for plane in planes_of(volume, settings.planes or case.planes):
         if case.planes and plane not in case.planes:
             report.skip(
                 place, "plane not there", f"{plane}: slices are missing or uneven, only {case.planes[0]} is usable"
@@ -140,22 +146,43 @@ def examples(
                 pixels = to_uint8(values, low, high)
                 suffix = f"_{window}" if len(ranges) > 1 else ""
                 image_id = f"{shown}_{plane}_{index:04d}{suffix}"
-                if not burned_in.keeps(pixels, settings.burned_in, f"{name}: {image_id}", report):
-                    continue
-                yield RegionExample(
-                    image=_png(pixels),
-                    width=pixels.shape[1],
-                    height=pixels.shape[0],
-                    dataset=name,
-                    image_id=image_id,
-                    group=row["group"],
-                    modality=case.modality,
-                    anatomy=case.anatomy,
-                    view=view_of(volume, plane),
-                    caption="",
-                    image_labels=tuple(dict.fromkeys(ids[label] for label in case.image_labels if label in ids)),
-                    regions=tuple(labelled.regions(index)),
-                )
+                if keeps(pixels, settings.burned_in, f"{name}: {image_id}", report, case.burned_in):
+                    regions = tuple(labelled.regions(index))
+                    yield _example(row, name, image_id, pixels, view_of(volume, plane), ids, regions)
+
+
+def _picture(
+    row: Mapping, settings: Settings, name: str, ids: Mapping[Label, str], report: Report
+) -> Iterator[RegionExample]:
+    """The example of an image that is no slice of a volume."""
+    place = f"{name}: image {row['shown']}"
+    try:
+        pixels = row["case"].picture()
+    except InputError as error:
+        report.skip(place, "unreadable image", str(error))
+        return
+    if keeps(pixels, settings.burned_in, place, report, row["case"].burned_in):
+        yield _example(row, name, row["shown"], pixels, "", ids, ())
+
+
+def _example(
+    row: Mapping, name: str, image_id: str, pixels: np.ndarray, view: str, ids: Mapping[Label, str], regions: tuple
+) -> RegionExample:
+    case = row["case"]
+    return RegionExample(
+        image=_png(pixels),
+        width=pixels.shape[1],
+        height=pixels.shape[0],
+        dataset=name,
+        image_id=image_id,
+        group=row["group"],
+        modality=case.modality,
+        anatomy=case.anatomy,
+        view=view,
+        caption="",
+        image_labels=tuple(dict.fromkeys(ids[label] for label in case.image_labels if label in ids)),
+        regions=regions,
+    )
 
 
 def _png(pixels) -> bytes:

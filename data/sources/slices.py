@@ -20,15 +20,14 @@ OBLIQUE = 30.0  # degrees from the patient's axes from which on a slice is calle
 class Layer:
     """Labels of one volume: `open` gives whole numbers, `labels` says what each stands for (0 is background).
 
-    With `any_value` everything but 0 is the one label. `partial` layers cover a part of the image's grid (DICOM SEG);
-    others must cover it all. `title` may be printed.
+    With `any_value` everything but 0 is the one label. `title` may be printed.
     """
 
     open: Callable[[], Volume]
     labels: Mapping[int, Label]
     any_value: bool = False
-    partial: bool = False
     title: str = "labels"
+    told: list[BadRecord] = dataclasses.field(default_factory=list)  # what `open` left out
 
 
 def check_grid(volume: Volume) -> None:
@@ -55,31 +54,25 @@ def view_of(volume: Volume, plane: str) -> str:
     return f"oblique {plane}" if volume.tilt > OBLIQUE else plane
 
 
-def align(volume: Volume, layer: Volume, partial: bool) -> tuple[int, int, int]:
-    """The voxel of `volume` at which the grid of a layer begins. BadRecord if their grids differ."""
-    if not partial and layer.shape != volume.shape:
+def check_aligned(volume: Volume, layer: Volume) -> None:
+    """BadRecord if the grid of a layer is not that of the image."""
+    if layer.shape != volume.shape:
         detail = f"{_sized(layer.shape)} voxels, the image {_sized(volume.shape)}: give labels on the image's grid"
         raise BadRecord("mask of another size", detail)
-    corners = np.array([[x, y, z, 1] for x in (0, 1) for y in (0, 1) for z in (0, 1)]) * [
-        *np.subtract(layer.shape, 1),
-        1,
-    ]
-    seen = (np.linalg.inv(volume.affine) @ layer.affine @ corners.T).T[:, :3]
-    start = np.rint(seen[0]).astype(int)
-    off = np.abs(seen - (corners[:, :3] + start)).max()
-    if off > OFF_GRID or (not partial and start.any()):
-        apart = max(off, np.abs(start).max() if not partial else 0)
-        detail = f"labels and image lie {apart:.1f} voxels apart: give both in one space, or resample the labels"
+    ends = np.subtract(volume.shape, 1)
+    corners = np.array([[*(ends * at), 1] for at in np.ndindex(2, 2, 2)])
+    seen = (np.linalg.inv(volume.affine) @ layer.affine @ corners.T).T
+    off = float(np.abs(seen - corners).max())
+    if off > OFF_GRID:
+        detail = f"labels and image lie {off:.1f} voxels apart: give both in one space, or resample the labels"
         raise BadRecord("mask of another grid", detail)
-    x, y, z = (int(value) for value in start)
-    return x, y, z
 
 
 def chosen_slices(
     counts: Mapping[Label, np.ndarray], size: int, spacing: float, step_mm: float, largest: bool, empty: bool
 ) -> list[int]:
-    """Indices of the slices to take: every K-th from K // 2 on, K = step_mm / spacing but at least 1, if it has a
-    region (or `empty`); and with `largest` the first slice in which each label has most voxels.
+    """Indices of the slices to take: the middle one and every K-th from it, K = step_mm / spacing but at least 1, where
+    they have a region (or `empty`); and with `largest` the first slice in which each label has most voxels.
 
     `counts` [size] are voxels per slice of each label.
     """
@@ -87,7 +80,7 @@ def chosen_slices(
     labelled = np.zeros(size, bool)
     for count in counts.values():
         labelled |= count > 0
-    taken = {index for index in range(step // 2, size, step) if empty or labelled[index]}
+    taken = {index for index in range(size // 2 % step, size, step) if empty or labelled[index]}
     if largest:
         taken |= {int(np.argmax(count)) for count in counts.values() if count.any()}
     return sorted(taken)
@@ -126,28 +119,9 @@ class Labelled:
     def _opened(self, layer: Layer) -> Callable[[int], np.ndarray]:
         """A function from the index of a slice of the image to the layer's values there."""
         opened = layer.open()
-        start = align(self.volume, opened, layer.partial)
-        others = [axis for axis in range(3) if axis != self.axis]
-        sizes = [self.volume.shape[axis] for axis in others]
-        same = opened.shape == self.volume.shape and not any(start)
-        ends = [start[axis] + opened.shape[axis] for axis in range(3)]
-        if not same and any(ends[axis] <= 0 or start[axis] >= self.volume.shape[axis] for axis in range(3)):
-            raise BadRecord("mask outside the image", "labels and image do not overlap: give those of this image")
-
-        def read(index: int) -> np.ndarray:
-            if not start[self.axis] <= index < ends[self.axis]:
-                return np.zeros(sizes, np.uint8)
-            values = _whole(opened.read(self.axis, index - start[self.axis]), layer.any_value)
-            if same:
-                return values
-            placed = np.zeros(sizes, values.dtype)
-            lows = [max(0, start[axis]) for axis in others]
-            highs = [min(size, ends[axis]) for size, axis in zip(sizes, others, strict=True)]
-            cut = tuple(slice(lo - start[a], hi - start[a]) for lo, hi, a in zip(lows, highs, others, strict=True))
-            placed[lows[0] : highs[0], lows[1] : highs[1]] = values[cut]
-            return placed
-
-        return read
+        check_aligned(self.volume, opened)
+        self.problems += [(layer.title, bad) for bad in layer.told]
+        return lambda index: _whole(opened.read(self.axis, index), layer.any_value)
 
     def _scan(self, layer: Layer, read: Callable[[int], np.ndarray], keep: bool) -> None:
         unknown: dict[int, int] = {}

@@ -22,7 +22,7 @@ COMMON = {
     "anatomy": "body part of all images, likewise",
     "licence": "licence of the data, for the corpus's provenance",
     "ids": "hash (default): salted hashes in place of identifiers and file names; or keep, for published data",
-    "salt_file": f"secret file behind the hashes; default: that of {privacy.ENVIRONMENT}, or ~/.config/medp_clip_jax/salt",
+    "salt_file": f"secret file behind the hashes; default: {privacy.ENVIRONMENT}, else ~/.config/medp_clip_jax/salt",
     "key_file": "file to write the table of hashes and identifiers to: it identifies patients, keep it apart",
     "burned_in": "text in the pixels: off (default for NIfTI), flag (a warning each, default for DICOM) or skip",
     "unoriented": "skip (default) volumes whose file states no orientation, or accept: their left may be right",
@@ -64,7 +64,7 @@ class Settings:
 
     def rule(self) -> dict[str, str]:
         """The choice of slices in words, for the provenance."""
-        step = f"one every {self.step_mm:g} mm" if self.step_mm else "every slice"
+        step = f"the middle one and others every {self.step_mm:g} mm" if self.step_mm else "every slice"
         more = ", and the slice in which each label is largest" if self.largest else ""
         return {
             "planes": ", ".join(self.planes) or "across the thickest slices, axial if voxels are cubes",
