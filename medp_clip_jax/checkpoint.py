@@ -1,6 +1,7 @@
 """Checkpoints of a run: saved asynchronously by Orbax, restored exactly, and read for their parameters alone."""
 
 import math
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -50,7 +51,7 @@ def save(
         checkpointer.save_checkpointables_async(
             step, {"params": state.params, "rest": rest}, metrics=scores, overwrite=True
         )
-    except OSError as error:
+    except (OSError, ValueError) as error:  # the latter is how tensorstore says that the disk is full
         raise _unwritten(checkpointer, error) from error
 
 
@@ -62,13 +63,13 @@ def finish(checkpointer: ocp.training.Checkpointer) -> None:
     """
     try:
         checkpointer.wait()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # the latter is how tensorstore says that the disk is full
         raise _unwritten(checkpointer, error) from error
 
 
 def _unwritten(checkpointer: ocp.training.Checkpointer, error: Exception) -> InputError:
     return InputError(
-        f"{checkpointer.directory}: a checkpoint cannot be written ({error}); make room there and start again: the run "
+        f"{checkpointer.directory}: a checkpoint cannot be written ({_reason(error)}); make room there and start again: the run "
         "continues from the last one that was"
     )
 
@@ -93,7 +94,7 @@ def restore(checkpointer: ocp.training.Checkpointer, state: TrainState) -> Train
         except InputError:
             raise
         except Exception as error:  # whatever a cut or overwritten file makes the reader stumble over
-            reason = str(error).partition("\n")[0]
+            reason = _reason(error)
         if _everywhere(loaded is not None):
             return TrainState(loaded["rest"]["step"], loaded["params"], loaded["rest"]["opt_state"])
         _set_aside(checkpointer, step, reason)
@@ -103,6 +104,11 @@ def restore(checkpointer: ocp.training.Checkpointer, state: TrainState) -> Train
             "again to begin the run anew, or restore them from a copy"
         )
     return state
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what a library says, without its dump of settings."""
+    return re.sub(r"\[.*", "", str(error).partition("\n")[0]).strip()
 
 
 def _everywhere(good: bool) -> bool:
@@ -129,7 +135,7 @@ def load_params(workdir: str | Path, template: Any, step: int | None = None) -> 
     """Parameters of a run's checkpoint (the newest, or of one `step`) with the shapes and shardings of `template`.
 
     Raises:
-      InputError: there is no such checkpoint, or it holds another architecture.
+      InputError: there is no such checkpoint, it cannot be read, or it holds another architecture.
     """
     root = Path(workdir).absolute() / "checkpoints"
     if not root.is_dir():
@@ -139,13 +145,23 @@ def load_params(workdir: str | Path, template: Any, step: int | None = None) -> 
         step = max(steps, default=None) if step is None else step
         if step not in steps:
             raise InputError(f"{root}: no checkpoint of step {step}; it holds {steps or 'none'}")
-        check_shapes(checkpointer, step, template)
-        return checkpointer.load_checkpointables(step, {"params": jax.tree.map(_abstract, template)})["params"]
+        try:
+            check_shapes(checkpointer, step, template)
+            return checkpointer.load_checkpointables(step, {"params": jax.tree.map(_abstract, template)})["params"]
+        except InputError:
+            raise
+        except (OSError, ValueError) as error:
+            rest = [other for other in steps if other != step]
+            raise InputError(
+                f"{root}/{step}: cannot be read ({_reason(error)}); take another step: {rest or 'there is none'}"
+            ) from error
 
 
 def check_shapes(checkpointer: ocp.training.Checkpointer, step: int, template: Any) -> None:
     """Raises InputError naming the first parameter that a checkpoint lacks or has in another shape."""
     saved = checkpointer.checkpointables_metadata(step).metadata["params"]
+    if not saved:
+        raise OSError(f"{checkpointer.directory}/{step}: its arrays cannot be read")
     shape = {path: tuple(leaf.shape) for path, leaf in _leaves(saved).items()}
     for path, leaf in _leaves(template).items():
         if shape.get(path) != tuple(leaf.shape):

@@ -47,6 +47,7 @@ def test_batches_have_the_agreed_shapes_and_types(records):
         "label": ((8, 3), "int32"),
         "text": ((8, 16), "int32"),
         "text_id": ((8,), "int32"),
+        "position": ((8,), "int32"),
         "prompts.points": ((8, 3, 4, 2), "float32"),
         "prompts.point_labels": ((8, 3, 4), "int32"),
         "prompts.boxes": ((8, 3, 4), "float32"),
