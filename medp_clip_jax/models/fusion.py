@@ -89,9 +89,11 @@ class Glimpse(nn.Module):
         view = resample(images.pixels, images.rectangle, window, self.side)
         inside = coverage(prompts, window, self.side, sigma)[..., None]
         x = rearrange(jnp.concatenate([view, inside], -1), "b k y x c -> (b k) y x c").astype(self.dtype)
-        x = nn.gelu(nn.Conv(self.hidden // 4, (3, 3), 2, dtype=self.dtype, name="conv_1")(x))
-        x = nn.gelu(nn.Conv(self.hidden // 2, (3, 3), 2, dtype=self.dtype, name="conv_2")(x))
-        return nn.Dense(self.hidden, dtype=self.dtype, name="out")(x.reshape(*window.shape[:2], -1))
+        for channels, name in ((self.hidden // 4, "conv_1"), (self.hidden // 2, "conv_2")):
+            x = nn.Conv(channels, (3, 3), 2, dtype=self.dtype, name=name)(constrain(x, "batch", None, None, None))
+            x = nn.gelu(constrain(x, "batch", None, None, None))
+        x = constrain(x.reshape(*window.shape[:2], -1), "batch", "tokens", "hidden")
+        return constrain(nn.Dense(self.hidden, dtype=self.dtype, name="out")(x), "batch", "tokens", "hidden")
 
 
 class PromptEncoder(nn.Module):
@@ -117,7 +119,8 @@ class PromptEncoder(nn.Module):
 
         kind = nn.Embed(4, hidden, dtype=dtype, name="kind")(kinds)  # outside click, inside click, box, mask
         parts = nn.Dense(hidden, dtype=dtype, name="shape_1")(fourier(shapes, c.prompt.octaves).astype(dtype)) + kind
-        parts = nn.Dense(hidden, dtype=dtype, name="shape_2")(nn.gelu(parts))
+        parts = nn.gelu(constrain(parts, "batch", "tokens", None, "hidden"))
+        parts = constrain(nn.Dense(hidden, dtype=dtype, name="shape_2")(parts), "batch", "tokens", None, "hidden")
         joint = jnp.where(present[..., None], parts, 0).sum(2)  # a sum: no order among the prompts of a region
         close = windows(prompts, images.rectangle, c.prompt.margin, c.prompt.click_window)
         if c.prompt.glimpse:
