@@ -159,8 +159,61 @@ def test_the_processes_of_the_gpu_jobset_find_each_other():
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
 def test_shell_scripts_are_clean(path):
     shellcheck = shutil.which("shellcheck", path=f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}")
-    done = subprocess.run([shellcheck, str(path)], capture_output=True, text=True)
+    done = subprocess.run(
+        [shellcheck, "--external-sources", str(path.relative_to(ROOT))], cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout
+
+
+RECORDER = """#!/bin/bash
+printf '%s\\0' "$@" >> "$RECORD"
+printf '\\n' >> "$RECORD"
+[[ $* == *describe* ]] && echo ACTIVE
+exit 0
+"""
+
+
+def recorded(directory: pathlib.Path, program: str, *command: str) -> list[list[str]]:
+    """Runs a command where `program` only notes its arguments; returns those of each call."""
+    tools = directory / program
+    tools.mkdir()
+    (tools / program).write_text(RECORDER)
+    (tools / program).chmod(0o755)
+    record = tools / "record"
+    environment = {"PATH": f"{tools}:{os.environ['PATH']}", "RECORD": str(record), "PROJECT": "p", "ZONE": "z"}
+    subprocess.run(
+        command, cwd=ROOT, env=os.environ | environment | {"SLICES": "2", "HOME": "/home/me", "USER": "me"}, check=True
+    )
+    return [call.split("\0") for call in record.read_text().split("\0\n")[:-1]]
+
+
+def test_the_scripts_for_tpu_vms_hand_every_argument_on_unchanged(tmp_path):
+    arguments = [
+        "--config=configs/vitl.py",
+        "--config.data.build=('--size=64', \"a b\")",
+        "--config.workdir=/shared/my $runs",
+    ]
+    (tmp_path / "asked").mkdir()
+    calls = recorded(tmp_path / "asked", "gcloud", "bash", "launch/tpu_vm/run.sh", *arguments)
+    assert [call[3] for call in calls] == ["scp", "ssh", "ssh"]
+    for call in calls:
+        assert {"--project=p", "--zone=z", "--node=all", "--worker=all"} <= set(call)
+    (command,) = (word.removeprefix("--command=") for word in calls[-1] if word.startswith("--command="))
+    (tmp_path / "started").mkdir()
+    started = recorded(tmp_path / "started", "sudo", "bash", "-c", command)[-1]
+    python = "/home/me/medp-clip/.venv/bin/python"
+    assert started[0] == "systemd-run" and started[started.index(python) :] == [
+        *(python, "-m", "medp_clip_jax.train"),
+        *arguments,
+    ]
+
+
+def test_several_slices_are_asked_for_as_one_request(tmp_path):
+    first, *rest = recorded(tmp_path, "gcloud", "bash", "launch/tpu_vm/create.sh", "--spot")
+    assert first[3:5] == ["create", "medp-clip"] and {"--node-count=2", "--node-prefix=medp-clip", "--spot"} <= set(
+        first
+    )
+    assert [call[3] for call in rest] == ["describe"]
 
 
 def test_the_batch_script_asks_to_be_stopped_in_time_and_started_again():

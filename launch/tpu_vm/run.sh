@@ -17,8 +17,9 @@ fi
 
 temporary=$(mktemp -d)
 trap 'rm -rf "$temporary"' EXIT
-git -C "$here/../.." archive --format=tar.gz --output="$temporary/medp-clip.tar.gz" HEAD
-echo "== copying the committed tree to every host"
+tar --create --gzip --file="$temporary/medp-clip.tar.gz" --exclude=__pycache__ --directory="$here/../.." \
+    setup.py pyproject.toml README.md LICENSE medp_clip_jax data configs launch
+echo "== copying this tree to every host"
 gcloud compute tpus queued-resources scp "$temporary/medp-clip.tar.gz" "$NAME:" \
     --project="$PROJECT" --zone="$ZONE" --node=all --worker=all
 

@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -37,7 +38,9 @@ def get_config():
 def main() -> int:
     """Runs everything and says what it saw."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--keep", help="an empty or new directory that stays, with all logs", type=Path)
+    parser.add_argument(
+        "--keep", help="a directory that stays, with all logs; an undisturbed run in it is used again", type=Path
+    )
     steps = "the training's length; SLURM looks at time limits twice a minute, and the run must last that long"
     parser.add_argument("--steps", help=steps, type=int, default=2000)
     arguments = parser.parse_args()
@@ -48,13 +51,16 @@ def main() -> int:
         config = directory / "config.py"
         paths = {name: str(directory / name) for name in ("corpus", "cache")}
         config.write_text(CONFIG.format(steps=arguments.steps, **paths))
-        say("training undisturbed, two processes of launch.local")
-        undisturbed(directory, config)
-        with slurm_cluster(directory) as environment:
+        if not (directory / "undisturbed/results.json").exists():
+            say("training undisturbed, two processes of launch.local")
+            undisturbed(directory, config)
+        for name in ("cluster", "on_slurm"):
+            shutil.rmtree(directory / name, ignore_errors=True)
+        with slurm_cluster(directory / "cluster") as environment:
             try:
                 disturbed(Job(directory, config, environment))
             except Failure as failure:
-                print(f"FAILED: {failure}\n{tails(directory)}", file=sys.stderr)
+                print(f"FAILED: {failure}\n{tails(directory / 'cluster')}", file=sys.stderr)
                 return 1
     print("passed: preempted twice, and every metric is that of the undisturbed run")
     return 0
@@ -69,7 +75,7 @@ class Job:
 
     def __init__(self, directory: Path, config: Path, environment: dict[str, str]) -> None:
         """Submits it with a long time limit."""
-        self.workdir, self.log, self.environment = directory / "on_slurm", directory / "train.log", environment
+        self.workdir, self.log, self.environment = directory / "on_slurm", directory / "cluster/train.log", environment
         options = ["--parsable", f"--output={self.log}", "--time=60", "--export=ALL", "--ntasks-per-node=1"]
         arguments = [f"--config={config}", f"--config.workdir={self.workdir}"]
         script = ROOT / "launch/slurm/train.sbatch"
@@ -86,7 +92,7 @@ class Job:
         """A field of `scontrol show job`."""
         return re.search(rf"\b{name}=(\S+)", self.slurm("scontrol", "show", "job", self.number)).group(1)
 
-    def wait(self, what: str, condition, seconds: int = 300) -> None:
+    def wait(self, what: str, condition, seconds: int = 900) -> None:
         """Waits for a condition; a job that ends before has failed, unless its end is what is waited for."""
         for _ in range(seconds * 5):
             if condition():
@@ -104,7 +110,7 @@ class Job:
     def restarted_after(self, how: str, times: int, before: int) -> None:
         """Waits until SLURM has taken the job off the nodes, looks at what was saved, and has it start again."""
         self.wait(f"the requeue by {how}", lambda: self.field("Restarts") == str(times))
-        self.wait("the end of its processes", lambda: self.log.read_text().count("== end with code 75") == times)
+        self.wait("the end of its processes", lambda: self.field("JobState") == "PENDING")
         saved = max(int(path.name) for path in (self.workdir / "checkpoints").iterdir() if path.name.isdigit())
         if not before <= saved == self.step():
             raise Failure(f"{how} at step {before}: saved step {saved}, but the metrics go to step {self.step()}")

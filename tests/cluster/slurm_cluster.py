@@ -45,7 +45,7 @@ SelectType=select/linear
 # Nodes may claim more than the machine has.
 SlurmdParameters=config_overrides
 ReturnToService=2
-KillWait=20
+KillWait=90
 MailProg=/bin/true
 JobRequeue=0
 NodeName={first} NodeAddr=127.0.0.1 Port={first_port} CPUs=1
@@ -61,6 +61,7 @@ def slurm_cluster(directory: Path) -> Iterator[dict[str, str]]:
     Raises:
       RuntimeError: a package is missing, or a daemon did not come up; with the end of its log.
     """
+    directory.mkdir(parents=True)
     environment = os.environ | {"PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"}
     missing = [program for program in PROGRAMS if not shutil.which(program, path=environment["PATH"])]
     if missing:
