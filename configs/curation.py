@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
     # regions
     config.empty = ConfigDict({"action": "drop"})  # no pixel, or a box without area
     config.damaged = ConfigDict({"action": "drop"})  # the mask does not fit the image, or its box or area do not fit it
-    config.tiny = ConfigDict({"action": "drop", "pixels": 12.0})  # a smaller area
+    config.tiny = ConfigDict({"action": "drop", "pixels": 5.0})  # a smaller area
     config.border = ConfigDict({"action": "drop", "width": 2})  # lies wholly within this distance of the image's edge
     # of its pixels at least `share` lie in specks of at most `speck` pixels: noise of a label map
     config.noise = ConfigDict({"action": "drop", "speck": 3, "share": 0.25})

@@ -42,11 +42,14 @@ def run_beam(job: Job, tasks: Sequence[Task], items_of: ItemsOf, options: Sequen
     is not installed, an option is wrong, or the pipeline fails.
     """
     logging.getLogger("apache_beam").setLevel(logging.ERROR)  # progress notes, hundreds of lines
+    logging.disable(logging.WARNING)  # what it says on import of clouds that are not installed
     try:
         import apache_beam as beam
         from apache_beam.options.pipeline_options import PipelineOptions, TypeOptions
     except ImportError as error:
         raise InputError(f'--runner needs Apache Beam ({error}): pip install "medp-clip-jax[beam]"') from error
+    finally:
+        logging.disable(logging.NOTSET)
     for old in job.directory.glob(f"*.{ERROR}"):
         old.unlink()
     # Beside the shards and not inside the pipeline, whose size runners limit: a source may have large tables.
