@@ -29,6 +29,9 @@ EXIT_PREEMPTED = 75  # EX_TEMPFAIL: the run was asked to stop and has saved; eve
 # the others lost it, the job counts as preempted. A signal's number, because stderr_filter.py ends a process with it.
 EXIT_LOST = int(signal.SIGUSR2)
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SAME_SECONDS = (
+    3.0  # a scheduler's SIGTERM may come twice, directly and through srun: within this time it is the same one
+)
 
 
 def start() -> None:
@@ -72,7 +75,7 @@ def main_first(name: str) -> Iterator[None]:
 class Preemption:
     """A watch over a loop that can stop after any step: `with Preemption() as watch: ... if watch.reached(step): save`.
 
-    Inside, the first SIGTERM or Ctrl-C in any process makes `reached` true in every process at the same step; a second
+    Inside, the first SIGTERM or Ctrl-C in any process makes `reached` true in every process at the same step; a later
     one kills. Every process has to call `reached` once after every step, with the same numbers.
     """
 
@@ -197,6 +200,7 @@ class _Listener:
     """SIGTERM and Ctrl-C, seen by a thread, so that they work while the main thread waits inside a collective."""
 
     asked = False  # a signal has come
+    since = 0.0  # when
     patient = False  # a loop is running that looks at `asked`
     listening = False
 
@@ -230,11 +234,13 @@ class _Listener:
             if number not in STOP_SIGNALS:
                 continue
             name = signal.Signals(number).name
+            if self.asked and number == signal.SIGTERM and time.monotonic() < self.since + SAME_SECONDS:
+                continue
             if not self.patient:
                 _leave(EXIT_PREEMPTED, f"stopped by {name}; nothing is lost: the same command continues")
             if self.asked:
                 _leave(128 + number, f"killed by {name}, the second signal; the last checkpoint counts")
-            self.asked = True
+            self.asked, self.since = True, time.monotonic()
             print(f"{name}: stopping after this step, once saved; again: at once", file=sys.stderr, flush=True)
             if self.announce:
                 self.announce(signal.SIGTERM)
