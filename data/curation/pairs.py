@@ -29,10 +29,10 @@ def near_pairs(hashes: np.ndarray, distance: int, apart: np.ndarray) -> Iterator
     for number, mask in enumerate(masks):
         keys = hashes & mask
         order = np.argsort(keys, kind="stable")
-        starts = np.flatnonzero(np.diff(keys[order], prepend=keys[order][:1] + np.uint64(1)))
-        for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
-            if end - start > 1:
-                yield from _within(order[start:end], hashes, apart, distance, masks[:number])
+        _, starts, sizes = np.unique(keys[order], return_index=True, return_counts=True)
+        several = sizes > 1
+        for start, size in zip(starts[several].tolist(), sizes[several].tolist(), strict=True):
+            yield from _within(order[start : start + size], hashes, apart, distance, masks[:number])
 
 
 def _within(
