@@ -99,12 +99,17 @@ def encode_mask(mask: np.ndarray) -> bytes:
 def decode_mask(rle: bytes, height: int, width: int) -> np.ndarray:
     """The mask, bool [height, width], of COCO compressed RLE counts; InputError if they do not fill exactly that
     size."""
+    check_mask(rle, height, width)
+    return coco_mask.decode({"size": [height, width], "counts": rle}).view(bool)
+
+
+def check_mask(rle: bytes, height: int, width: int) -> None:
+    """Raises InputError if COCO compressed RLE counts do not fill exactly that size."""
     runs = _runs(rle)
     # pycocotools writes past its buffer on counts that overrun the image, so they are added up first
     if runs.size == 0 or runs.min() < 0 or runs.sum() != height * width:
         found = "is a box without a mask" if not rle else f"has run lengths that do not fill {width} x {height} px"
         raise InputError(f"the region {found}: ask `region.rle` first, or rebuild a damaged corpus")
-    return coco_mask.decode({"size": [height, width], "counts": rle}).view(bool)
 
 
 def _runs(rle: bytes) -> np.ndarray:

@@ -6,16 +6,18 @@ import tracemalloc
 
 import cloudpickle
 import hypothesis
+import numpy as np
 import pytest
 from hypothesis import strategies as st
 
 from data.build import ADAPTERS, adapter_sources, build_corpus
 from data.report import Report
-from data.sources import pictures, rows
+from data.sources import pictures, regions, rows
 from data.sources.class_folders import open_class_folders
 from data.sources.options import COMMON
 from data.sources.rows import Packed, Row
 from medp_clip_jax.errors import InputError
+from medp_clip_jax.records import encode_mask
 from tests.sources_cases import ONTOLOGY, examples, marked, opened, save, told
 
 TEXT = st.text(max_size=9) | st.just("caf\udce9")
@@ -153,3 +155,15 @@ def test_the_same_in_one_process_and_in_two(tmp_path):
         return build_corpus(tmp_path / name, opener, ONTOLOGY, report, workers=workers).manifest
 
     assert made("one", 1) == made("two", 2)
+
+
+@hypothesis.given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.integers(1, 30), st.integers(1, 9), st.booleans())
+def test_all_values_of_a_map_at_once_equal_each_alone(seed, height, width, values, blocks):
+    maps = np.random.default_rng(seed).integers(-1, values, (height, width)).astype(np.int16)
+    if blocks:
+        maps = np.sort(maps.ravel()).reshape(height, width)
+    found = dict(regions.of_values(maps))
+    assert list(found) == np.unique(maps).tolist()
+    for value, counts in found.items():
+        assert counts == encode_mask(maps == value)
+        assert regions.of_rle("x", counts, height, width, "").box == regions.tight_box(maps == value)

@@ -13,7 +13,7 @@ from data.sources import regions
 from data.sources.orientation import Size, turn_mask, turn_size
 from data.sources.pictures import BadRecord, Picture
 from medp_clip_jax.errors import InputError
-from medp_clip_jax.records import Region, decode_mask, encode_mask
+from medp_clip_jax.records import Region, check_mask, decode_mask, encode_mask
 
 
 def read_shape(
@@ -77,7 +77,7 @@ def read_rle(segmentation: dict[str, Any], picture: Picture) -> tuple[bytes, Siz
     elif isinstance(counts, str):
         try:
             counts = counts.encode("ascii")
-            decode_mask(counts, height, width)
+            check_mask(counts, height, width)
         except (InputError, ValueError) as error:
             raise BadRecord(
                 "damaged mask", f"its run lengths do not fill {width} x {height} px: write it anew"

@@ -144,18 +144,25 @@ def _regions(
     frame, segment_label, smallest = settings
     place = f"{shown(folder)}/{row.place}: {row.image_id}"
     label, segments = row.detail
-    parts = [_classes(folder / label, names)] if label else []
-    if segment_label and segments:
-        parts.append(_segments(folder / segments, segment_label, smallest))
-    for part in parts:
-        try:
-            for name, mask, where in part:
-                try:
-                    yield regions.of_mask(resolved.node(name), regions.mask_in(picture, mask, where, frame), where)
-                except BadRecord as bad:
-                    report.skip(f"{place}, {shown(name)}", bad.reason, bad.detail)
-        except BadRecord as bad:  # the whole file
-            report.skip(place, bad.reason, bad.detail)
+    try:
+        for name, mask, where in _classes(folder / label, names) if label else ():
+            try:
+                yield regions.of_mask(resolved.node(name), regions.mask_in(picture, mask, where, frame), where)
+            except BadRecord as bad:
+                report.skip(f"{place}, {shown(name)}", bad.reason, bad.detail)
+    except BadRecord as bad:  # the whole file
+        report.skip(place, bad.reason, bad.detail)
+    if not (segment_label and segments):
+        return
+    try:
+        node, where = resolved.node(segment_label), shown(folder / segments)
+        values = regions.mask_in(picture, _segments(folder / segments), where, frame)
+        for segment, counts in regions.of_values(values):
+            region = regions.of_rle(node, counts, *values.shape, where)
+            if segment >= 0 and region.area >= smallest * values.size:
+                yield region
+    except BadRecord as bad:
+        report.skip(f"{place}, {shown(segment_label)}", bad.reason, bad.detail)
 
 
 def _classes(path: pathlib.Path, names: list[str]) -> Iterator[tuple[str, np.ndarray, str]]:
@@ -196,8 +203,8 @@ def _shape(path: pathlib.Path, stored: tuple[int, ...]) -> tuple[int, int, int]:
     return shape
 
 
-def _segments(path: pathlib.Path, label: str, smallest: float) -> Iterator[tuple[str, np.ndarray, str]]:
-    """The segments of an interactive mask that are large enough, in the order of their numbers."""
+def _segments(path: pathlib.Path) -> np.ndarray:
+    """The map of segments [height, width] of an interactive mask; BadRecord if the file cannot be used."""
     try:
         values = np.load(path, allow_pickle=False)
     except FileNotFoundError as error:
@@ -209,7 +216,4 @@ def _segments(path: pathlib.Path, label: str, smallest: float) -> Iterator[tuple
         values = values[..., 0]
     if values.ndim != 2 or values.dtype.kind not in "iuf":
         raise BadRecord("unreadable mask", f"{shown(path)}: expected numbers [height, width, 1], got {values.shape}")
-    numbers, counts = regions.values_in(values)
-    for segment, count in zip(numbers, counts, strict=True):
-        if segment >= 0 and count >= smallest * values.size:
-            yield label, values == segment, f"{shown(path)}, segment {segment:g}"
+    return values

@@ -115,61 +115,61 @@ def _regions(
     picture: Picture,
     resolved: labels.Resolved,
 ) -> Iterator[Region]:
+    place = f"{shown(folder)}/{row.place}: {row.image_id}"
     for mask, label in row.detail:
         where = shown(folder / mask)
-        place = f"{shown(folder)}/{row.place}: {row.image_id}"
         try:
             image = regions.open_mask(folder / mask)
-            parts = _one_class(image, label, instances) if label else _classes(image, classes, where, place, report)
-            for name, part in parts:
-                part = regions.mask_in(picture, part, where, frame)
-                for instance in _components(part) if instances == "components" else (part,):
-                    yield regions.of_mask(resolved.node(name), instance, where)
+            values, names = _one_class(image, label, instances) if label else _values(image, classes, where)
+            values = regions.mask_in(picture, values, where, frame)
+            found = dict(regions.of_values(values))
+            if label and not any(found):
+                raise BadRecord("empty mask", f"{where} has no pixel: correct the mask or remove it")
+            _tell_unknown(found, names, names is classes.colours, where, place, report)
+            # In the order of the table; the values of instances have no names of their own.
+            for value in [value for value in names if value in found] if names else filter(None, found):
+                name = names[value] if names else label
+                if name and instances == "components":
+                    parts, _ = ndimage.label(values == value, _EIGHT)
+                    pieces = [counts for part, counts in regions.of_values(parts) if part]
+                else:
+                    pieces = [found[value]] if name else []
+                for counts in pieces:
+                    yield regions.of_rle(resolved.node(name), counts, *values.shape, where)
         except BadRecord as bad:
             report.skip(place + (f", {shown(label)}" if label else ""), bad.reason, bad.detail)
 
 
-def _one_class(image: Image.Image, label: str, instances: str) -> Iterator[tuple[str, np.ndarray]]:
+def _one_class(image: Image.Image, label: str, instances: str) -> tuple[np.ndarray, Mapping[int, str]]:
+    """The pixels of a single class as 1, all others as 0; or the values of its instances, without names."""
     lossy = image.format == "JPEG"
     values = np.asarray(image.convert(image.mode[:-1]) if image.mode in ("RGBA", "LA") else image)
     values = values if values.ndim == 2 else values.max(axis=-1)
-    if instances != "values":
-        yield label, values >= 128 if lossy else values != 0
-        return
-    for value in regions.values_in(values)[0]:
-        if value != 0:
-            yield label, values == value
+    if instances == "values":
+        return values, {}
+    return (values >= 128 if lossy else values != 0).astype(np.uint8), {1: label}
 
 
-def _classes(
-    image: Image.Image, classes: Classes, where: str, place: str, report: Report
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Name and mask of each class in an indexed or coloured mask; values and colours without a name are told."""
-    names: Mapping[int, str] = classes.values
+def _values(image: Image.Image, classes: Classes, where: str) -> tuple[np.ndarray, Mapping[int, str]]:
+    """The values of an indexed mask or the colours of a coloured one (24 bits), and their names."""
     if classes.colours and (image.mode in ("RGB", "RGBA", "P", "PA") or not classes.values):
-        names = classes.colours
         channels = np.asarray(image.convert("RGB")).astype(np.int32)
-        values = channels[..., 0] << 16 | channels[..., 1] << 8 | channels[..., 2]
-    else:
-        values = np.asarray(image.convert(image.mode[:-1]) if image.mode in ("RGBA", "LA") else image)
-        if values.ndim == 3:
-            if (values != values[..., :1]).any():
-                raise BadRecord("colours without a class", f"{where} has colours, the table of classes values")
-            values = values[..., 0]
-    present = {int(value) if value == int(value) else float(value) for value in regions.values_in(values)[0]}
-    for value, name in names.items():  # in the order of the table
-        if name and value in present:
-            yield name, values == value
-    lost = sorted(present - names.keys() - {0})
-    unknown = [f"#{value:06x}" if names is classes.colours else f"{value:g}" for value in lost]
-    if unknown:
-        more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
-        report.skip(
-            place, "class absent from the table", f"{where} has {', '.join(unknown[:8])}{more}: add or map to nothing"
-        )
+        return channels[..., 0] << 16 | channels[..., 1] << 8 | channels[..., 2], classes.colours
+    values = np.asarray(image.convert(image.mode[:-1]) if image.mode in ("RGBA", "LA") else image)
+    if values.ndim == 3:
+        if (values != values[..., :1]).any():
+            raise BadRecord("colours without a class", f"{where} has colours, the table of classes values")
+        values = values[..., 0]
+    return values, classes.values
 
 
-def _components(mask: np.ndarray) -> Iterator[np.ndarray]:
-    numbered, count = ndimage.label(mask, _EIGHT)
-    for number in range(1, count + 1):
-        yield numbered == number
+def _tell_unknown(
+    found: Mapping[int | float, bytes], names: Mapping[int, str], coloured: bool, where: str, place: str, report: Report
+) -> None:
+    """Reports the values of a mask that the table lacks; 0 is background unless it says otherwise."""
+    lost = sorted(found.keys() - names.keys() - {0}) if names else []
+    if lost:
+        listed = ", ".join(f"#{value:06x}" if coloured else f"{value:g}" for value in lost[:8])
+        more = f" and {len(lost) - 8} more" if len(lost) > 8 else ""
+        detail = f"{where} has {listed}{more}: add them, or map them to nothing"
+        report.skip(place, "class absent from the table", detail)

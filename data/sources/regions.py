@@ -3,7 +3,7 @@
 import math
 import pathlib
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -135,14 +135,24 @@ def of_rle(node: str, counts: bytes, height: int, width: int, where: str) -> Reg
     return Region(node, (x, y, x + columns, y + rows), counts, area)
 
 
-def values_in(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The sorted values of an array and how often each is in it: numpy.unique, without sorting where they are small
-    whole numbers, as in masks."""
-    if values.dtype.kind in "biu" and values.size and values.min() >= 0 and values.max() < 1 << 16:
-        counts = np.bincount(values.ravel())
-        present = np.flatnonzero(counts)
-        return present, counts[present]
-    return np.unique(values, return_counts=True)
+def of_values(values: np.ndarray) -> Iterator[tuple[int | float, bytes]]:
+    """Each value of a label map [height, width] and the COCO compressed run lengths of its pixels, in ascending order.
+
+    One pass over the pixels for all of them: a map of a hundred segments costs little more than one of a single class.
+    """
+    height, width = values.shape
+    flat = values.ravel(order="F")
+    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1]) if flat.size else np.zeros(0, int)
+    ends = np.append(starts[1:], flat.size)
+    order = np.argsort(flat[starts], kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(flat[starts][order])) + 1) if order.size else []
+    for runs in groups:
+        edges = np.stack([starts[runs], ends[runs]], axis=1).ravel()
+        counts = np.diff(edges, prepend=0, append=flat.size)
+        if not counts[-1]:  # it ends with the region: as pycocotools writes it
+            counts = counts[:-1]
+        rle = coco_mask.frPyObjects({"size": [height, width], "counts": counts.tolist()}, height, width)
+        yield flat[starts[runs[0]]].item(), rle["counts"]
 
 
 def of_box(node: str, box: Box) -> Region:
