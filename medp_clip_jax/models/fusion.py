@@ -117,7 +117,8 @@ class PromptEncoder(nn.Module):
             [jnp.broadcast_to(jnp.array([2, 3]), (*labels.shape[:2], 2)), jnp.maximum(labels, 0)], 2
         )
 
-        kind = nn.Embed(4, hidden, dtype=dtype, name="kind")(kinds)  # outside click, inside click, box, mask
+        table = nn.Embed(4, hidden, name="kind").embedding.astype(dtype)  # outside click, inside click, box, mask
+        kind = jnp.take(constrain(table, None, None), kinds, axis=0)  # a look-up in a split table is dear
         parts = nn.Dense(hidden, dtype=dtype, name="shape_1")(fourier(shapes, c.prompt.octaves).astype(dtype)) + kind
         parts = nn.gelu(constrain(parts, "batch", "tokens", None, "hidden"))
         parts = constrain(nn.Dense(hidden, dtype=dtype, name="shape_2")(parts), "batch", "tokens", None, "hidden")
