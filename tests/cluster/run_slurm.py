@@ -140,8 +140,9 @@ def disturbed(job: Job) -> None:
     job.restarted_after("scontrol requeue", 1, before)
 
     before = job.step()
-    # Two minutes are less than what is left when SLURM sends the signal (180 seconds before the end).
-    job.slurm("scontrol", "update", f"JobId={job.number}", "TimeLimit=2")
+    # Two to three minutes from now: no more than what is left when SLURM sends the signal (180 seconds).
+    hours, minutes, _ = job.field("RunTime").split(":")
+    job.slurm("scontrol", "update", f"JobId={job.number}", f"TimeLimit={60 * int(hours) + int(minutes) + 3}")
     job.restarted_after("the signal before the time limit", 2, before)
 
     job.slurm("scontrol", "update", f"JobId={job.number}", "TimeLimit=60")
