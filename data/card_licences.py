@@ -56,7 +56,7 @@ def doubts(provenance: Mapping[str, str]) -> str:
 _ANNOTATORS = (
     (r"manual[/ ]+semi-?automatic|semi-?automatic", "mixed"),
     (r"masks are model output|model'?s? (output|predictions?)|pseudo-?labels?", "model"),
-    (r"manual masks|manually|drawn by|annotated by|first observer|radiologists?|expert", "human"),
+    (r"manual masks|manually|(drawn|annotated|assigned) by|first observer", "human"),
 )
 KINDS = ("human", "model", "mixed", "unknown")
 

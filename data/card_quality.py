@@ -102,8 +102,8 @@ def leakage_section(curation: Mapping[str, Any] | None) -> Section | None:
                 "all others, and " + (f"against {against}." if against else "against no further corpus.")
             ),
             Text(
-                f"**Found**: {twins:,} images with a twin or near-duplicate, {leaks:,} images of training that share "
-                "a patient, their bytes or their look with evaluation images."
+                f"**Found**: images with a twin or near-duplicate: {twins:,}; images of training that share a patient, "
+                f"their bytes or their look with evaluation images: {leaks:,}."
             ),
             Table(["rule", "what it finds", "of", "found", "and it is", "where most"], [_row(rule) for rule in rules]),
             Table(["rule", "images of", "are like images of", "images"], pairs),
@@ -143,7 +143,8 @@ def _row(rule: Mapping[str, Any]) -> list[str]:
     action = {"drop": "dropped", "flag": "kept and flagged", "keep": "not looked for"}[rule["action"]]
     most = card_facts.ranked(rule["by_source"])[:3]
     where = ", ".join(f"{name} {count:,}" for name, count in most)
-    return [_name(rule), RULES.get(rule["rule"], ""), rule["of"], f"{rule['found']:,}", action, where or "–"]
+    found = "–" if rule["action"] == "keep" else f"{rule['found']:,}"
+    return [_name(rule), RULES.get(rule["rule"], ""), rule["of"], found, action, where or "–"]
 
 
 def _name(rule: Mapping[str, Any]) -> str:

@@ -94,7 +94,7 @@ def as_html(title: str, facts: Sequence[str], sections: Sequence[Section], pictu
 
 
 _MORE = """
-td.text, th.text { text-align: left; white-space: normal; min-width: 120px; } td.text { vertical-align: top; }
+td.text, th.text { text-align: left; white-space: normal; min-width: 120px; } td { vertical-align: top; }
 .plot { max-width: 640px; margin: 0; } .plot p { font-size: 13px; margin: 8px 0 0; } .plot svg { width: 100%; }
 .card { margin: 10px 0; } code { font-size: 13px; } section > p { max-width: 92ch; }
 .sheets { grid-template-columns: repeat(auto-fill, minmax(min(100%, 480px), 1fr)); } .sheets img { width: 100%; }

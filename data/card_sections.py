@@ -87,7 +87,7 @@ def label_section(corpus: Corpus, shipped: Ontology) -> Section:
 
 def area_section(corpus: Corpus, walk: card_facts.Walk) -> Section:
     """Sizes of the regions and how they can be asked about."""
-    names = ["less", *(f"{100 * edge:.1g} %" for edge in card_facts.AREA_EDGES)]
+    names = ["less", *(f"{float(f'{100 * edge:.1g}'):g} %" for edge in card_facts.AREA_EDGES)]
     sums = [sum(row[i] for row in walk.areas.values()) for i in range(len(names))]
     first = next((i for i, count in enumerate(sums) if count), 0)
     traits = ("regions", "mask", "box", "small", "thin", "large")

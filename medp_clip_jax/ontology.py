@@ -125,6 +125,10 @@ class Ontology(Mapping[str, Node]):
             found = second
         return None if found and sides and self[found].laterality not in sides else found
 
+    def with_table(self, *sources: str) -> str:
+        """The first of these source names that has a label table, else the first."""
+        return next((name for name in sources if self._alias_table(label_names.slug(name))), sources[0])
+
     def left_out(self, label: str, source: str) -> bool:
         """Whether the source's table says that the label is no structure (`background`), so that it needs no node."""
         return self._alias_table(label_names.slug(source)).get(label_names.parse(label), "") is None

@@ -78,7 +78,7 @@ def test_every_chart_is_a_file_that_stands_alone(corpus, tmp_path):
 def test_what_curation_found_is_told(corpus, tmp_path):
     text = written(corpus, tmp_path, report())["data_card.md"]
     assert "drops 0 and 3" in text and "| tiny | region of a few pixels | region | 3 | dropped |" in text
-    assert "held_out (5 images)" in text and "| near | first | second | 4 |" in text and "**Found**: 4 images" in text
+    assert "held_out (5 images)" in text and "| near | first | second | 4 |" in text and "near-duplicate: 4;" in text
     rules = card_quality.RULES
     from configs import curation
 

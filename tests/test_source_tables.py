@@ -128,3 +128,9 @@ def test_bad_identifiers_and_body_parts_name_the_node(node, message):
         Ontology([node])
     with pytest.raises(InputError, match="already identifies 'a'"):
         Ontology([Node("a", "a", xrefs=("FMA:1",)), Node("b", "b", xrefs=("FMA:1",))])
+
+
+def test_a_data_set_without_a_table_has_that_of_its_collection():
+    assert SHIPPED.with_table("BTCV", "imed361m") == "BTCV" and SHIPPED.with_table("MMWHS", "imed361m") == "imed361m"
+    assert SHIPPED.with_table("mine", "coco") == "mine"
+    assert SHIPPED.resolve("heart_ascending_aorta", source=SHIPPED.with_table("MMWHS", "imed361m")) == "ascending_aorta"

@@ -153,7 +153,7 @@ def open_source(
     found = dict(gathered.labels)
     for label, place in (other_labels or {}).items():
         found.setdefault(label, place)
-    resolved = labels.resolve(found, ontology, shipped, gathered.name, report)
+    resolved = labels.resolve(found, ontology, shipped, ontology.with_table(gathered.name, adapter), report)
     stated = {key: value for key, value in options.items() if key != "salt_file"}
     make = functools.partial(_make, gathered.name, gathered.folder, regions_of, resolved, stated, report, private)
     items = {split: Items(rows, make) for split, rows in gathered.splits.items()}
