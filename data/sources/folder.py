@@ -6,16 +6,20 @@ label, a mask (path; with mask_value an instance map) or a box [x0, y0, x1, y1) 
 label is no plain phrase. splits.json, summary.json and SOURCE.md are optional.
 """
 
+import concurrent.futures
 import functools
 import hashlib
+import itertools
 import json
 import pathlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from data.parallel import cores
 from data.report import Report
-from data.sources import Source, labels, regions, splits
+from data.sources import Items, Source, labels, regions, splits
+from data.sources.packed import PackedRows
 from data.sources.pictures import Picture
 from medp_clip_jax.corpus import FORMAT
 from medp_clip_jax.errors import InputError
@@ -56,17 +60,34 @@ def open_folder(folder: pathlib.Path, ontology: Ontology, shipped: Ontology, onl
     assigned = splits.assign(rows, name, table, only, str(folder / IMAGES), report)
     used = {row["image_id"] for part in assigned.values() for row in part}
     annotations = _annotation_rows(folder, {row["image_id"] for row in rows}, used, report)
-    wanted = labels.wanted([row for part in assigned.values() for row in part], annotations)
+    parts = {split: _WithRegions(part, annotations) for split, part in assigned.items()}
+    wanted = labels.wanted(itertools.chain.from_iterable(parts.values()))
     resolved = labels.resolve(wanted, ontology, shipped, name, report)
-    stream = functools.partial(_examples, folder, name, annotations, resolved, report)
+    make = functools.partial(_examples, folder, name, resolved, report)
+    items = {split: Items(part, make) for split, part in parts.items()}
     return Source(
         name=name,
         adapter="folder",
         fingerprint=_fingerprint(folder, assigned, annotations, resolved.ids),
-        splits={split: functools.partial(stream, part) for split, part in assigned.items()},
+        splits={split: part.stream for split, part in items.items()},
         provenance=_provenance(folder),
         nodes=resolved.nodes,
+        items=items,
     )
+
+
+class _WithRegions(Sequence[tuple[Row, list[dict[str, Any]]]]):
+    """Images of a split, each with its annotations."""
+
+    def __init__(self, rows: Sequence[Row], annotations: PackedRows):
+        self._rows, self._annotations = rows, annotations
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        row = self._rows[index]
+        return row, self._annotations.of(row["image_id"])
 
 
 def _lines(path: pathlib.Path, report: Report) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -104,15 +125,15 @@ def _image_rows(folder: pathlib.Path, report: Report) -> list[Row]:
     return list(rows.values())
 
 
-def _annotation_rows(folder: pathlib.Path, known: set[str], used: set[str], report: Report) -> dict[str, list[Row]]:
-    rows: dict[str, list[Row]] = {}
+def _annotation_rows(folder: pathlib.Path, known: set[str], used: set[str], report: Report) -> PackedRows:
+    rows = PackedRows()
     path = folder / ANNOTATIONS
     for place, row in _lines(path, report) if path.is_file() else ():
         if row["image_id"] not in known:
             report.skip(place, "region of an unknown image", f"{row['image_id']} is not in {IMAGES}")
         elif row["image_id"] in used:
             if labels.slug(row):
-                rows.setdefault(row["image_id"], []).append({**row, "place": place})
+                rows.add(row["image_id"], {**row, "place": place})
             else:
                 report.skip(place, "region without a label", f"image {row['image_id']}: give `label`")
     return rows
@@ -134,53 +155,53 @@ def _text(row: Row, key: str) -> str:
 def _examples(
     folder: pathlib.Path,
     name: str,
-    annotations: Mapping[str, Sequence[Row]],
     resolved: labels.Resolved,
     report: Report,
-    rows: Sequence[Row],
+    item: tuple[Row, Sequence[Row]],
 ) -> Iterator[RegionExample]:
-    for row in rows:
-        try:
-            picture = regions.read_image(folder / row["image"], row)
-        except regions.BadRecord as bad:
-            report.skip(f"{row['place']}: {row['image_id']}", bad.reason, bad.detail)
-            continue
-        if picture.changes:
-            report.warn(f"{row['place']}: {row['image_id']}", "; ".join(picture.changes))
-        image_labels = []
-        for label in labels.of_image(row):
-            if label in resolved.ids:
-                image_labels.append(resolved.ids[label])
-            else:
-                report.skip(f"{row['place']}: {row['image_id']}", "label cannot be used", resolved.refused[label])
-        yield RegionExample(
-            image=picture.data,
-            width=picture.width,
-            height=picture.height,
-            dataset=name,
-            image_id=row["image_id"],
-            group=row["group"],
-            modality=_text(row, "modality"),
-            anatomy=_text(row, "anatomy"),
-            view=_text(row, "view"),
-            caption=_text(row, "caption"),
-            image_labels=tuple(dict.fromkeys(image_labels)),
-            regions=tuple(_regions(folder, row, annotations, resolved, picture, report)),
-            flips=_flips(row),
-        )
+    """The example of an image and its annotations; none if the image cannot be used."""
+    row, annotations = item
+    try:
+        picture = regions.read_image(folder / row["image"], row)
+    except regions.BadRecord as bad:
+        report.skip(f"{row['place']}: {row['image_id']}", bad.reason, bad.detail)
+        return
+    if picture.changes:
+        report.warn(f"{row['place']}: {row['image_id']}", "; ".join(picture.changes))
+    image_labels = []
+    for label in labels.of_image(row):
+        if label in resolved.ids:
+            image_labels.append(resolved.ids[label])
+        else:
+            report.skip(f"{row['place']}: {row['image_id']}", "label cannot be used", resolved.refused[label])
+    yield RegionExample(
+        image=picture.data,
+        width=picture.width,
+        height=picture.height,
+        dataset=name,
+        image_id=row["image_id"],
+        group=row["group"],
+        modality=_text(row, "modality"),
+        anatomy=_text(row, "anatomy"),
+        view=_text(row, "view"),
+        caption=_text(row, "caption"),
+        image_labels=tuple(dict.fromkeys(image_labels)),
+        regions=tuple(_regions(folder, row, annotations, resolved, picture, report)),
+        flips=_flips(row),
+    )
 
 
 def _regions(
     folder: pathlib.Path,
     row: Row,
-    annotations: Mapping[str, Sequence[Row]],
+    annotations: Sequence[Row],
     resolved: labels.Resolved,
     picture: Picture,
     report: Report,
 ) -> Iterator[Region]:
     size = regions.stated_size(row, picture)
     read_mask = functools.lru_cache(maxsize=1)(regions.read_mask)  # the regions of an instance map share one file
-    for annotation in annotations.get(row["image_id"], ()):
+    for annotation in annotations:
         label = labels.of_region(annotation)
         try:
             if label in resolved.refused:
@@ -199,7 +220,7 @@ def _flips(row: Row) -> bool:
 def _fingerprint(
     folder: pathlib.Path,
     assigned: Mapping[str, Sequence[Row]],
-    annotations: Mapping[str, Sequence[Row]],
+    annotations: PackedRows,
     names: Mapping[labels.Label, str],
 ) -> str:
     """A hash of everything that decides the records: tables, files, splits and the nodes that the labels resolve to."""
@@ -207,14 +228,19 @@ def _fingerprint(
     digest = hashlib.sha256(json.dumps([FORMAT, VERSION, order, sorted(names.items())]).encode())
     tables = [folder / table for table in (IMAGES, ANNOTATIONS, "summary.json", "SOURCE.md")]
     images = [folder / row["image"] for rows in assigned.values() for row in rows]
-    masks = {folder / str(row["mask"]) for rows in annotations.values() for row in rows if row.get("mask")}
-    for path in [*tables, *images, *sorted(masks)]:
-        try:
-            content = path.read_bytes()
-        except OSError:
-            content = b"missing"
-        digest.update(hashlib.sha256(content).digest())
+    masks = {folder / str(row["mask"]) for row in annotations if row.get("mask")}
+    with concurrent.futures.ThreadPoolExecutor(cores()) as pool:  # reading and hashing leave the interpreter free
+        for file_digest in pool.map(_file_digest, [*tables, *images, *sorted(masks)]):
+            digest.update(file_digest)
     return digest.hexdigest()
+
+
+def _file_digest(path: pathlib.Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError:
+        return hashlib.sha256(b"missing").digest()
 
 
 def _provenance(folder: pathlib.Path) -> dict[str, str]:

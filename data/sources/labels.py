@@ -36,13 +36,13 @@ def of_name(name: str) -> Label:
     return name, name if " " in name.strip() else ""
 
 
-def wanted(rows: Iterable[Row], annotations: Mapping[str, Sequence[Row]]) -> dict[Label, str]:
-    """Every label that the records need -> where it stands first, in order of appearance."""
+def wanted(rows: Iterable[tuple[Row, Sequence[Row]]]) -> dict[Label, str]:
+    """Every label that images with their annotations need -> where it stands first, in order of appearance."""
     found: dict[Label, str] = {}
-    for row in rows:
+    for row, annotations in rows:
         for label in of_image(row):
             found.setdefault(label, row["place"])
-        for annotation in annotations.get(row["image_id"], ()):
+        for annotation in annotations:
             found.setdefault(of_region(annotation), annotation["place"])
     return found
 
