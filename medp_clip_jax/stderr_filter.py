@@ -49,10 +49,9 @@ def explain(text: bytes, process: int, count: int, heartbeat: int, start: int) -
 def main() -> None:
     """Copies standard input to standard error until its end, or until the service gives up."""
     parent, process, count, heartbeat, start = map(int, sys.argv[1:])
+    # Schedulers signal every process of a step; this one ends with its parent.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(
-            number, signal.SIG_IGN
-        )  # schedulers signal every process of a step; this one ends with its parent
+        signal.signal(number, signal.SIG_IGN)
     pending, service, in_service = b"", b"", False
     while chunk := os.read(0, 65536):
         pending += chunk
