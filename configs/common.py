@@ -76,6 +76,7 @@ def get_config() -> ml_collections.ConfigDict:
             "sources": (),  # names of the sources to use; empty = all
             "temperature": 0.5,  # a source is drawn with weight images ** temperature
             "weights": ml_collections.ConfigDict({}, type_safe=False),  # source -> weight, instead of the temperature's
+            "balanced": False,  # draw a source's images by the weights that `python -m data.curate` left in the corpus
         }
     )
 

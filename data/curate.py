@@ -24,10 +24,10 @@ from data.curation.curated import curated_sources
 from data.curation.findings import FILE, audit
 from data.curation.summary import as_text, report_of
 from data.report import Report
-from medp_clip_jax.corpus import Corpus, open_corpus
+from medp_clip_jax.corpus import BALANCE, Corpus, open_corpus
 from medp_clip_jax.errors import InputError, run_cli
 
-REPORT, FINDINGS, BALANCE = "curation.json", "curation", "balance"
+REPORT, FINDINGS = "curation.json", "curation"
 
 
 def define_flags() -> None:

@@ -2,6 +2,7 @@
 
 corpus.json                               what is there: sources, splits, counts, provenance, checksums
 ontology.json                             every label id of the corpus, with names and parents
+balance/<source>.<split>.npy              weights of training images, if the corpus was made by `data.curate`
 region_corpus/<source>/<version>/         one TFDS dataset per source
 """
 
@@ -15,6 +16,8 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.ontology import Ontology
 from medp_clip_jax.records import Region, RegionExample
@@ -22,6 +25,7 @@ from medp_clip_jax.records import Region, RegionExample
 MANIFEST = "corpus.json"
 ONTOLOGY = "ontology.json"
 DATASET = "region_corpus"
+BALANCE = "balance"
 FORMAT = 1  # of the manifest and the records
 
 
@@ -72,6 +76,21 @@ class Corpus:
         folder = self.directory / self.manifest["sources"][name]["path"]
         _check_sizes(self.directory, self.manifest["sources"][name]["files"], split)
         return _Records(folder, split, count)
+
+    def weights(self, name: str, split: str) -> np.ndarray:
+        """How often each record of a source's split is to be drawn relative to the others, float32 [records], as
+        `data.curate` balanced them; InputError if it did not, or a source was built since."""
+        path = self.directory / BALANCE / f"{name}.{split}.npy"
+        try:
+            weights = np.load(path)
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{path}: no weights of the images ({error}): make the corpus with `python -m data.curate`, or set "
+                "config.data.balanced to False"
+            ) from error
+        if weights.shape != (self.count(name, split),):
+            raise InputError(f"{path}: weights of {weights.size} images, not {self.count(name, split)}: curate again")
+        return weights
 
     def _statistics(self, name: str, split: str) -> Mapping[str, Any]:
         if name not in self.manifest["sources"]:

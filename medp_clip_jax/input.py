@@ -52,7 +52,14 @@ def _mixed(corpus, config, wrap) -> grain.MapDataset:
     """The endless stream of training records: sources shuffled anew every epoch, drawn by their weights."""
     split, weights = config.data.train_split, mixture(corpus, config, config.data.train_split)
     # the source's name is part of its seed, so that adding a source does not reorder the others
-    parts = [ShuffledEpochs(wrap(corpus.source(name, split)), (config.seed, text_id(name))) for name in weights]
+    parts = [
+        ShuffledEpochs(
+            wrap(corpus.source(name, split)),
+            (config.seed, text_id(name)),
+            corpus.weights(name, split) if config.data.balanced else None,
+        )
+        for name in weights
+    ]
     return grain.MapDataset.mix([grain.MapDataset.source(part) for part in parts], list(weights.values()))
 
 

@@ -56,11 +56,13 @@ class ImageCache:
 class ShuffledEpochs:
     """Endless random access to records: every epoch is a permutation of its own, a function of seed and epoch.
 
-    grain's own shuffle is not used because it needs milliseconds per index where a source has only tens of images.
+    With `weights`, float [records], an epoch of n draws has record i floor or ceil of n * weights[i] / sum times:
+    systematic resampling (Kitagawa, "Monte Carlo filter and smoother", 1996), with another start in each epoch. grain's
+    own shuffle is not used because it needs milliseconds per index where a source has only tens of images.
     """
 
-    def __init__(self, records: Sequence, seed: tuple[int, ...]):
-        self._records, self._seed = records, seed
+    def __init__(self, records: Sequence, seed: tuple[int, ...], weights: np.ndarray | None = None):
+        self._records, self._seed, self._weights = records, seed, weights
         self._orders: dict[int, np.ndarray] = {}
 
     def __len__(self) -> int:
@@ -70,10 +72,18 @@ class ShuffledEpochs:
         epoch, place = divmod(index, len(self._records))
         order = self._orders.get(epoch)
         if order is None:
-            order = np.random.default_rng((*self._seed, epoch)).permutation(len(self._records))
+            rng = np.random.default_rng((*self._seed, epoch))
+            order = rng.permutation(len(self._records) if self._weights is None else _draws(self._weights, rng))
             near = {other: kept for other, kept in self._orders.items() if abs(other - epoch) == 1}
             self._orders = near | {epoch: order}  # threads may stand on both sides of an epoch's end
         return self._records[int(order[place])]
+
+
+def _draws(weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """As many indices as there are weights, each as often as its weight says, in order."""
+    edges = np.cumsum(weights, dtype=np.float64)
+    points = (rng.random() + np.arange(len(weights))) * (edges[-1] / len(weights))
+    return np.minimum(np.searchsorted(edges, points, side="right"), len(weights) - 1)
 
 
 def load(example: RegionExample, max_side: int) -> Loaded:

@@ -23,6 +23,7 @@ from data.report import Report
 from data.sources import Items, Source
 from data.verify import verify
 from medp_clip_jax.corpus import open_corpus
+from medp_clip_jax.errors import InputError
 
 SIZE = (40, 48)
 CONFIG = curation.get_config()
@@ -283,8 +284,10 @@ def test_weights_are_those_of_the_images_that_stay(curated):
     root, report = curated
     corpus = open_corpus(root / "curated")
     for name in corpus.sources:
-        weights = np.load(root / f"curated/balance/{name}.train.npy")
+        weights = corpus.weights(name, "train")
         assert len(weights) == corpus.count(name, "train") and (weights > 0).all()
+        with pytest.raises(InputError, match="no weights of the images"):
+            open_corpus(root / "whole").weights(name, "train")
     assert report["balance"]["before"] == {"ct": {"liver": 3.0, "nodule": 1.0}, "mri": {"": 1.0}}
     after = report["balance"]["after"]
     assert after["ct"]["nodule"] / after["ct"]["liver"] > 1 / 3  # what is rare is drawn more often

@@ -4,6 +4,8 @@ import dataclasses
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tiny_corpus import bank, config, corpus, example, random_corpus, region, tokenizer
 
 from medp_clip_jax import loading
@@ -23,6 +25,15 @@ def test_epochs_differ_and_do_not_depend_on_the_order_of_reading():
     epochs = {tuple(forward[i : i + 8]) for i in range(0, 80, 8)}
     assert all(sorted(epoch) == list("abcdefgh") for epoch in epochs) and len(epochs) > 8
     assert [loading.ShuffledEpochs(list("abcdefgh"), (1, 3))[i] for i in range(80)] != forward
+
+
+@given(st.lists(st.floats(0.125, 8), min_size=1, max_size=30), st.integers(0, 2**31))
+def test_a_weighted_epoch_has_each_record_as_often_as_its_weight_says(weights, seed):
+    weights, count = np.array(weights), len(weights)
+    stream = loading.ShuffledEpochs(range(count), (seed,), weights)
+    for epoch in range(3):
+        drawn = np.bincount([stream[epoch * count + i] for i in range(count)], minlength=count)
+        assert (np.abs(drawn - count * weights / weights.sum()) < 1 + 1e-9).all() and drawn.sum() == count
 
 
 def test_every_image_is_seen_once_per_epoch():
