@@ -16,7 +16,7 @@ from data.build import build_corpus
 from data.report import Report
 from data.sources import regions
 from data.sources.coco import open_coco
-from data.sources.coco_shapes import read_polygons, read_rle
+from data.sources.coco_shapes import read_polygons, read_rle, read_shape
 from data.sources.orientation import turn_mask
 from data.sources.pictures import BadRecord, Picture
 from medp_clip_jax.errors import InputError
@@ -172,6 +172,40 @@ def test_a_bad_region_is_one_line_and_left_out(name, tmp_path, capsys):
     assert re.search(rf"^skipped: .*annotations\.json: image 0, annotation 77, liver: {reason}: ", line), line
     with pytest.raises(InputError, match=reason):
         examples(opened(open_coco, folder, report=Report(strict=True)))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-99, 99) | st.floats() | st.sampled_from(["", "counts", "0", "abc"]),
+    lambda inner: (
+        st.lists(inner, max_size=7)
+        | st.dictionaries(st.sampled_from(["size", "counts", "id", "name", "image_id", "category_id", "bbox"]), inner)
+    ),
+    max_leaves=12,
+)
+
+
+@hypothesis.given(JSON | st.fixed_dictionaries({"size": st.just([HEIGHT, WIDTH]), "counts": JSON}), JSON)
+def test_whatever_stands_for_a_region_gives_one_or_a_reason(segmentation, box):
+    picture = Picture(b"", WIDTH, HEIGHT)
+    try:
+        region, _ = read_shape(segmentation, box, "liver", picture, None, "stored")
+    except BadRecord as bad:
+        assert "\n" not in str(bad)
+    else:
+        x0, y0, x1, y1 = region.box
+        assert 0 <= x0 < x1 <= WIDTH and 0 <= y0 < y1 <= HEIGHT and region.area > 0
+
+
+@hypothesis.settings(max_examples=60, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
+@hypothesis.given(st.dictionaries(st.sampled_from(["images", "annotations", "categories", "info", "licenses"]), JSON))
+def test_whatever_a_file_holds_it_is_told_in_words(tmp_path, damage):
+    folder = write(tmp_path / "set", [{"segmentation": [RECTANGLE]}])
+    path = folder / "annotations.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | damage))
+    try:
+        examples(opened(open_coco, folder))
+    except InputError as error:
+        assert "\n" not in str(error)
 
 
 BAD_TABLES = {

@@ -1,6 +1,7 @@
 """Image files of every kind: the record has the pixels that a viewer shows, and nothing else of the file."""
 
 import io
+import json
 import struct
 import zlib
 
@@ -10,12 +11,14 @@ import pytest
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
+from data.report import Report
 from data.sources import containers
 from data.sources.files import shown, walk
+from data.sources.folder import open_folder
 from data.sources.orientation import TRANSPOSE, turn_box, turn_mask, turn_size
 from data.sources.pictures import BadRecord, picture_of, read_picture
 from medp_clip_jax.records import decode_image
-from tests.sources_cases import encoded, marked
+from tests.sources_cases import ONTOLOGY, encoded, examples, marked, mask_of, save
 
 SECRET = b"JOHN DOE 1950-01-01"
 COLOUR = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
@@ -223,3 +226,26 @@ def test_names_of_any_bytes_can_be_shown_and_found(tmp_path):
     (found,) = walk(tmp_path)
     assert shown(found.name) == r"caf\xe9 \n.png" and read_picture(found).size == (40, 30)
     assert shown("über café") == "über café" and shown("\ud800") == r"\ud800"
+
+
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+@pytest.mark.parametrize("frame", ["stored", "shown"])
+def test_the_folder_format_turns_its_regions_with_the_image(tmp_path, orientation, frame):
+    pixels, mask = marked()
+    turned = turn_mask(mask, orientation)
+    if frame == "shown" and orientation == 3:
+        return  # of the same size: the folder format has no option to say so
+    mask = mask if frame == "stored" else turned
+    rows, columns = np.nonzero(mask)
+    box = [int(v) for v in (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)]
+    save(tmp_path / "set/a.jpg", Image.fromarray(pixels), exif=exif(orientation), quality=95)
+    save(tmp_path / "set/m.png", mask.astype(np.uint8))
+    image = {"image_id": "a", "image": "a.jpg", "width": mask.shape[1], "height": mask.shape[0]}
+    regions = [{"image_id": "a", "label": "liver", "mask": "m.png"}, {"image_id": "a", "label": "liver", "box": box}]
+    (tmp_path / "set/images.jsonl").write_text(json.dumps(image) + "\n")
+    (tmp_path / "set/annotations.jsonl").write_text("".join(json.dumps(region) + "\n" for region in regions))
+    source = open_folder(tmp_path / "set", ONTOLOGY, ONTOLOGY, "train", Report())
+    (example,) = examples(source)
+    by_mask, by_box = example.regions
+    np.testing.assert_array_equal(mask_of(example, by_mask), turned)
+    assert by_box.box == by_mask.box and SECRET not in example.image

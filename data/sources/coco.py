@@ -94,6 +94,10 @@ def _rows(
             report.warn(shown(file), "not a COCO file (it has no list `images`): not read")
             continue
         place = relative(file, folder)
+        if wrong := [
+            key for key in ("annotations", "categories", "licenses") if not isinstance(data.get(key, []), list)
+        ]:
+            raise InputError(f"{shown(file)}: `{wrong[0]}` is not a list: repair it")
         facts |= _facts(data)
         split = splits.named(file.stem) or splits.named(relative(file.parent, folder))
         finder = Finder(folder, _image_folders(file, folder, split, stated))
@@ -135,7 +139,7 @@ def _annotations(
     categories = _categories(data, place, report)
     found: dict[Any, tuple[str, list[Any]]] = {}
     known: dict[Any, int] = {}
-    for number, annotation in enumerate(data.get("annotations") or ()):
+    for number, annotation in enumerate(data.get("annotations", [])):
         where = f"{place}: annotations[{number}]"
         if not isinstance(annotation, dict):
             report.skip(where, "not an annotation", f"expected an object, got {str(annotation)[:40]}")
@@ -168,7 +172,7 @@ def _annotations(
 
 def _categories(data: Mapping[str, Any], place: str, report: Report) -> dict[Any, str]:
     names: dict[Any, str] = {}
-    for category in data.get("categories") or ():
+    for category in data.get("categories", []):
         name = category.get("name") if isinstance(category, dict) else None
         if not isinstance(name, str) or not name.strip() or category.get("id") is None:
             report.skip(f"{place}: categories", "class without a name", f"{str(category)[:60]}: give id and name")
@@ -180,7 +184,7 @@ def _categories(data: Mapping[str, Any], place: str, report: Report) -> dict[Any
 
 def _facts(data: Mapping[str, Any]) -> dict[str, str]:
     info = data.get("info") if isinstance(data.get("info"), dict) else {}
-    named = [item.get("name") for item in data.get("licenses") or () if isinstance(item, dict)]
+    named = [item.get("name") for item in data.get("licenses", []) if isinstance(item, dict)]
     return {
         "licence": "; ".join(sorted({name for name in named if isinstance(name, str) and name})),
         "origin": "; ".join(str(info[key]) for key in ("description", "url", "contributor") if info.get(key)),

@@ -95,7 +95,7 @@ def _picture(image: Image.Image, pixels: containers.Pixels | None) -> Picture:
         return Picture(pixels.data, *image.size, changes=tuple(changes))
     image.info.clear()  # else the encoder would write the profile and the transparent colours of the source
     buffer = io.BytesIO()
-    image.save(buffer, "PNG")
+    image.save(buffer, "PNG", compress_level=4)  # a third of the time of 6 for as few bytes
     return Picture(buffer.getvalue(), *image.size, turn, tuple(changes))
 
 
