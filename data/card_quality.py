@@ -10,7 +10,7 @@ from data import card_charts, card_facts
 from data.card_render import Chart, Section, Table, Text
 from medp_clip_jax.corpus import Corpus
 
-# The rules of configs/curation.py in words.
+# The rules of data/curation/config.py in words.
 RULES = {
     "corrupt": "image cannot be decoded, or has another size than stated",
     "small": "image with a very short side",
@@ -63,7 +63,7 @@ def quality_section(corpus: Corpus, curation: Mapping[str, Any] | None) -> Secti
     dropped = {field: before[field] - after[field] for field in ("images", "regions")}
     blocks += [
         Text(
-            "`python -m data.curate` then looks for each of the rules below (limits in `configs/curation.py`). Of "
+            "`python -m data.curate` then looks for each of the rules below (limits in `data/curation/config.py`). Of "
             f"{before['images']:,} images and {before['regions']:,} regions it drops {dropped['images']:,} and "
             f"{dropped['regions']:,}. The first rule that fits is the one counted."
         ),

@@ -1,6 +1,6 @@
 """Curates a corpus: `python -m data.curate --corpus=DIR --output=DIR [--evaluation=DIR] [--config.tiny.pixels=25]`.
 
-Every rule of configs/curation.py is looked for, and what it says is dropped is left out of the corpus at --output, a
+Every rule of data/curation/config.py is looked for, and what it says is dropped is left out of the corpus at --output, a
 new corpus with curation.json (what was found and done), curation/findings.jsonl (each finding) and balance/ (weights of
 the training images). Without --output nothing is written but the report (--report=FILE.json): an audit.
 """
@@ -16,9 +16,9 @@ import numpy as np
 from absl import flags
 from ml_collections import config_flags
 
-from configs import curation as defaults
 from data import parallel
 from data.assembly import build_corpus, totals
+from data.curation import config as defaults
 from data.curation.balance import balance
 from data.curation.curated import curated_sources
 from data.curation.findings import FILE, audit

@@ -80,7 +80,7 @@ def test_what_curation_found_is_told(corpus, tmp_path):
     assert "drops 0 and 3" in text and "| tiny | region of a few pixels | region | 3 | dropped |" in text
     assert "held_out (5 images)" in text and "| near | first | second | 4 |" in text and "near-duplicate: 4;" in text
     rules = card_quality.RULES
-    from configs import curation
+    from data.curation import config as curation
 
     assert {key for key, value in curation.get_config().items() if "action" in str(value)} <= rules.keys()
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from tiny_corpus import ONTOLOGY, box_region, example, png, region
 
-from configs import curation
 from data.build import build_corpus
 from data.curate import curate
+from data.curation import config as curation
 from data.curation import images, pairs, regions
 from data.curation.balance import Cells, image_weights
 from data.report import Report
