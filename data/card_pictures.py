@@ -16,6 +16,7 @@ from medp_clip_jax.records import RegionExample, decode_image, decode_mask
 TILE = 320  # px
 REGIONS = 6  # drawn on an image at most
 COLUMNS = 4
+LOOKED = 5  # images looked at for each that is shown, to find some with regions
 
 
 def contact_sheets(corpus: Corpus, folder: pathlib.Path, each: int, seed: int) -> str:
@@ -49,8 +50,9 @@ def _sample(corpus: Corpus, name: str, each: int, seed: int) -> Sequence[RegionE
         for split in sorted(corpus.manifest["sources"][name]["splits"])
         for index in range(corpus.count(name, split))
     ]
-    chosen = rng.permutation(len(places))[:each]
-    return [corpus.source(name, places[i][0])[places[i][1]] for i in sorted(chosen)]
+    looked = (places[i] for i in rng.permutation(len(places))[: LOOKED * each])
+    examples = [corpus.source(name, split)[index] for split, index in looked]
+    return sorted(examples, key=lambda example: not example.regions)[:each]  # those with regions first
 
 
 def _tile(corpus: Corpus, example: RegionExample) -> Image.Image:

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+import tiny_corpus
 from hypothesis import given
 from hypothesis import strategies as st
 
 import data.ontology
 from medp_clip_jax import captions, positions, sentences
+from medp_clip_jax.input import train_dataset
 from medp_clip_jax.records import Region, RegionExample
 
 SHIPPED = data.ontology.load()
@@ -89,3 +91,26 @@ def test_wording_varies_and_content_does_not():
     many = example(*[(f"rib_left_{i}", (i, i, i + 5, i + 5)) for i in range(1, 13)])
     text = SHIPPED.caption(many, style="described")
     assert text.count("of the image") == captions.PLACED and text.count("rib") == sentences.MAX_LABELS
+
+
+def test_the_input_tells_what_the_view_shows():
+    rng = np.random.default_rng(0)
+    records = [tiny_corpus.random_example(rng, f"i{i}") for i in range(8)]
+    corpus = tiny_corpus.corpus({"s": {"train": records}})
+    texts = {}
+    for style in captions.STYLES:
+        config = tiny_corpus.config(caption=style)
+        config.model.text.context = 200
+        told = train_dataset(corpus, config, tiny_corpus.tokenizer, tiny_corpus.bank())
+        texts[style] = [told[i] for i in range(config.train.steps)]
+    for plain, described in zip(texts["labels"], texts["described"], strict=True):
+        assert (plain["image"] == described["image"]).all() and (plain["label"] == described["label"]).all()
+    words = tiny_corpus.tokenizer(["of the image"], 12)[0].tolist()
+
+    def places(batches):
+        rows = np.concatenate([batch["text"] for batch in batches])
+        return sum(any(row[i : i + 12].tolist() == words for i in range(188)) for row in rows)
+
+    assert places(texts["labels"]) == 0 and places(texts["described"]) > 10
+    ids = {style: {int(i) for batch in texts[style] for i in batch["text_id"]} for style in texts}
+    assert len(ids["described"]) > len(ids["labels"])  # what lies elsewhere is another content

@@ -3,11 +3,14 @@
 import json
 
 import pytest
+from tiny_train import tiny_config
 
 import data.ontology
 from medp_clip_jax import generated_text
+from medp_clip_jax.corpus import ensure_corpus
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.ontology import Ontology
+from medp_clip_jax.preparation import prepare
 
 SHIPPED = data.ontology.load()
 LABELS = ("kidney_left", "liver")
@@ -86,3 +89,22 @@ def test_labels_that_the_ontology_lacks_are_passed_over(tmp_path):
     generated_text.extend(path, SHIPPED, generated_text.requests(SHIPPED, LABELS), echo, "echo")
     small = Ontology([SHIPPED["organ"], SHIPPED["liver"]])
     assert set(generated_text.read(path, small)) == {"liver"}
+
+
+@pytest.mark.slow
+def test_a_run_keeps_the_sentences_that_it_started_with(tmp_path):
+    config = tiny_config(tmp_path / "corpus", tmp_path / "run")
+    path = tmp_path / "more.jsonl"
+    path.touch()
+    config.input.generated_text = str(path)
+    corpus = ensure_corpus(config.data.corpus, config.data.build)
+    label = corpus.labels[0]
+    asked = generated_text.requests(corpus.ontology, [label])
+    generated_text.extend(path, corpus.ontology, asked, echo, "echo@1")
+    first = prepare(config)
+    kept = first.corpus.ontology.generated[label]
+    assert kept and set(kept) <= set(first.corpus.ontology.sentences(label))
+    generated_text.extend(path, corpus.ontology, asked, generated_text.modality_sentences, "templates@1")
+    again = prepare(config)
+    assert again.corpus.ontology.generated[label] == kept
+    assert (again.labels.tokens == first.labels.tokens).all()
