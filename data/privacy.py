@@ -96,9 +96,11 @@ def write_key(path: pathlib.Path, names: Names, identifiers: Iterable[str]) -> N
         ) from error
 
 
-def shows_face(modality: str, words: Iterable[str]) -> bool:
-    """Whether volumes of this modality with these body parts and labels may show a face that can be rebuilt."""
-    found = {part for word in words for part in word.lower().replace("_", " ").replace("-", " ").split()}
+def shows_face(modality: str, anatomy: str, labels: Iterable[str]) -> bool:
+    """Whether volumes of this modality, body part and labels may show a face that can be rebuilt."""
+    parts = {part for label in labels for part in label.lower().replace("_", " ").replace("-", " ").split()}
+    parts.discard("head")  # of a femur, a pancreas
+    found = parts | set(anatomy.lower().replace("_", " ").split())
     return modality.split(" ")[0].lower() in VOLUMETRIC and bool(found & HEAD)
 
 

@@ -140,13 +140,13 @@ def volume_range(
     return display_range(np.concatenate(parts).astype(np.float32), None, where, ct=ct)
 
 
-def optional(module: str, where: object) -> Any:
+def optional(module: str, where: object, extra: str = "medical") -> Any:
     """Imports a library that only some formats need; InputError, naming `where`, says how to install it."""
     try:
         return __import__(module)
     except ImportError as error:
         raise InputError(
-            f'{where}: needs {module}, which is not installed: pip install "medp-clip-jax[medical]"'
+            f'{where}: needs {module}, which is not installed: pip install "medp-clip-jax[{extra}]"'
         ) from error
 
 

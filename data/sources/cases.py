@@ -240,9 +240,7 @@ def _spacing(cases: Sequence[Case]) -> dict[str, str]:
 
 
 def _warn_of_faces(cases: Sequence[Case], name: str, report: Report) -> None:
-    if any(
-        privacy.shows_face(case.modality, [case.anatomy, *(label for label, _ in _labels_of(case))]) for case in cases
-    ):
+    if any(privacy.shows_face(case.modality, case.anatomy, [label for label, _ in _labels_of(case)]) for case in cases):
         privacy.warn_of_faces(name, report)
 
 

@@ -94,8 +94,8 @@ def series_of(file: File) -> set[str]:
 
 
 def segment_masks(path: pathlib.Path, number: int, stack: Stack) -> tuple[dict[int, np.ndarray], int, int]:
-    """The masks of a segment on the slices of a stack, see `MasksOf`. BadRecord if the file cannot be read, has no frame
-    of it, or its pixels are not those of the images."""
+    """The masks of a segment on the slices of a stack, see `MasksOf`. BadRecord if the file cannot be read, has no
+    frame of it, or its pixels are not those of the images."""
     seg, frames = _opened(path)
     masks: dict[int, np.ndarray] = {}
     off = on = 0
@@ -130,7 +130,7 @@ def segment_masks(path: pathlib.Path, number: int, stack: Stack) -> tuple[dict[i
 def _opened(path: pathlib.Path) -> tuple[Any, list[tuple[int, int | None, tuple[np.ndarray, ...]]]]:
     """highdicom's object, and per frame its segment (None in a label map) and geometry: position, directions along row
     and column times spacing."""
-    highdicom = optional("highdicom", "reading DICOM SEG")
+    highdicom = optional("highdicom", "reading DICOM SEG", "corpora")
     try:
         with quiet():
             seg = highdicom.seg.segread(path)
