@@ -67,12 +67,20 @@ def memory_rows(memory: Memory) -> Rows:
 
 def flop_rows(flops: StepFlops, batch: int) -> Rows:
     """Analytic FLOPs per step, and per pair the parts of the forward pass."""
-    parts = ", ".join(f"{name} {value / batch / 1e9:.1f}" for name, value in flops.forward.items() if value)
+    parts = ", ".join(f"{name} {scaled(value / batch)}" for name, value in flops.forward.items() if value)
     return [
-        ("model", f"{flops.model / 1e15:,.3f} PFLOP per step, {flops.model / batch / 1e9:,.1f} GFLOP per pair"),
-        ("hardware", f"{flops.hardware / 1e15:,.3f} PFLOP per step, recomputation and optimiser included"),
-        ("forward", f"GFLOP per pair: {parts}"),
+        ("model", f"{scaled(flops.model)}FLOP per step, {scaled(flops.model / batch)}FLOP per pair"),
+        ("hardware", f"{scaled(flops.hardware)}FLOP per step, recomputation and optimiser included"),
+        ("forward", f"FLOP per pair: {parts}"),
     ]
+
+
+def scaled(value: float) -> str:
+    """Four digits and a prefix, such as `175.3 G`."""
+    for factor, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M")):
+        if value >= factor:
+            return f"{value / factor:,.{max(0, 3 - len(str(int(value / factor))))}f} {prefix}"
+    return f"{value / 1e3:.1f} k"
 
 
 def collective_rows(found: Iterable[Collective]) -> Rows:

@@ -14,7 +14,7 @@ from jax.sharding import AbstractMesh, AxisType
 from configs import vitl
 
 GOLDENS = pathlib.Path(__file__).parent / "goldens"
-MESHES = ((8, 1), (4, 2), (2, 4))
+MESHES = ((4, 2), (8, 1), (2, 4))
 
 
 def parameter_layout(config, devices: int) -> dict[str, str]:

@@ -117,7 +117,7 @@ def test_where_nothing_fits_more_devices_are_advised():
 def test_a_step_that_fits_is_described_and_ends_with_0():
     done = check("--config=tests/tiny_step.py", "--cpu_devices=8", "--slices=2", "--labels=12", "--hbm_gib=1")
     assert done.returncode == 0, done.stderr
-    for part in ("mesh data 2, fsdp 4", "parameters", "temporaries", "GFLOP per pair", "all, ICI", "all, DCN"):
+    for part in ("mesh data 2, fsdp 4", "parameters", "temporaries", "FLOP per pair", "all, ICI", "all, DCN"):
         assert part in done.stdout
     assert done.stdout.splitlines()[-1].startswith("fits: 0.0")
 
