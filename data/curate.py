@@ -1,8 +1,8 @@
 """Curates a corpus: `python -m data.curate --corpus=DIR --output=DIR [--evaluation=DIR] [--config.tiny.pixels=25]`.
 
-Every rule of data/curation/config.py is looked for, and what it says is dropped is left out of the corpus at --output, a
-new corpus with curation.json (what was found and done), curation/findings.jsonl (each finding) and balance/ (weights of
-the training images). Without --output nothing is written but the report (--report=FILE.json): an audit.
+Every rule of data/curation/config.py is looked for, and what it says is dropped is left out of the corpus at --output,
+a new corpus with curation.json (what was found and done), curation/findings.jsonl (each finding) and balance/ (weights
+of the training images). Without --output nothing is written but the report (--report=FILE.json): an audit.
 """
 
 import json
