@@ -45,7 +45,7 @@ LAUNCH = ["jsonschema>=4.23", "kubernetes-validate>=1.31", "pyyaml>=6.0", "shell
 TEST = ["hypothesis>=6.112", "pytest>=8.3", "pytest-cov>=7.0", "pytest-xdist>=3.6", "SimpleITK>=2.4", *CORPORA, *LAUNCH]
 CURATE = ["ImageHash>=4.3.1"]  # near-duplicates in data.curate
 BEAM = ["apache-beam>=2.60"]  # data.build --runner
-DEV = ["mypy>=1.18", "ruff>=0.14"]
+DEV = ["mypy>=1.18", "ruff>=0.14", *CURATE, *BEAM]  # with what the full suite of tests needs
 
 setup(
     name="medp-clip-jax",
