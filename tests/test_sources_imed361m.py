@@ -50,7 +50,7 @@ def test_classes_slices_and_splits(tmp_path, capsys):
     folder = write(tmp_path / "root/BTCV")
     assert find_imed361m(tmp_path / "root") == find_imed361m(folder) == [folder]
     source = opened(open_imed361m, folder, only="")
-    assert source.name == "BTCV" and sorted(source.splits) == ["test", "train"]
+    assert source.name == "imed361m_BTCV" and sorted(source.splits) == ["test", "train"]
     first, second = examples(source)
     for example in (first, second):
         (region,) = example.regions

@@ -68,7 +68,8 @@ def open_imed361m(
     head = _head(path / TABLE)
     names = [str(name) for name in head["labels"].values() if str(name) != "background"]
     found = _rows(path, pattern(stated, "group"), head, report)
-    gathered = rows.gather(found, str(head.get("name") or path.resolve().name), path, only, stated, report)
+    name = f"imed361m_{head.get('name') or path.resolve().name}"  # begins as the table of its labels is called
+    gathered = rows.gather(found, name, path, only, stated, report)
     settings = (
         choice(stated, "exif", (regions.STORED, regions.SHOWN)),
         stated.get("imask_label", "").strip(),
