@@ -64,7 +64,8 @@ def run_beam(job: Job, tasks: Sequence[Task], items_of: ItemsOf, options: Sequen
             _ = spread | "Write shards" >> beam.Map(_run_in_beam, os.fspath(job.directory))
     except (Exception, SystemExit) as error:  # SystemExit: how Beam's parser of options ends
         told = [path.read_text(encoding="utf-8") for path in sorted(job.directory.glob(f"*.{ERROR}"))]
-        reason = " ".join(str(error).split())[-300:] or type(error).__name__
+        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = reason if len(reason) < 800 else f"{reason[:300]} ... {reason[-400:]}"
         raise InputError(told[0] if told else f"the Beam pipeline failed: {reason}") from error
     for task in tasks:
         if not shards.is_finished(job.directory, task):

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import io
 import pathlib
+import resource
 import sys
 
 import numpy as np
@@ -141,6 +142,35 @@ def test_what_is_finished_is_not_done_again(one, tmp_path, streamed, workers, mo
         monkeypatch.undo()
         assert content(tmp_path / "corpus") == content(one[0].directory)
     assert list(tmp_path.iterdir()) == [tmp_path / "corpus"]
+
+
+def growing(index):
+    yield example(
+        pixels=np.random.default_rng(index).integers(0, 255, (8 + 3 * index,) * 2, np.uint8), image_id=str(index)
+    )
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_full_disk_is_told_and_what_is_finished_stays(tmp_path, workers):
+    items = {"train": Items(range(96), growing)}
+    source = Source("growing", "test", "one", {"train": items["train"].stream}, {}, items=items)
+
+    def build(output):
+        return build_corpus(output, [lambda _: source], ONTOLOGY, Report(), workers)
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, before[1]))  # the first shard fits, the others do not
+        with pytest.raises(InputError, match="growing cannot be written .*File too large.*room .*goes on") as caught:
+            build(tmp_path / "corpus")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "\n" not in str(caught.value)
+    left = sorted(path.name for path in (tmp_path / ".corpus.building").rglob("*.*") if path.is_file())
+    assert left == ["plan.json", "train-00000.array_record", "train-00000.done.json", "train-00000.npz"]
+    build(tmp_path / "corpus")
+    build(tmp_path / "whole")
+    assert content(tmp_path / "corpus") == content(tmp_path / "whole")
 
 
 def test_shards_of_other_input_are_not_taken_over(one, tmp_path):
