@@ -50,9 +50,9 @@ def common(modality: str, sop_class: str, study: str) -> Dataset:
     return dataset
 
 
-def slices(orientation: str = AXIAL, modality: str = "CT", tilt: float = 0.0) -> list[Dataset]:
-    """The body as slices in an orientation; Hounsfield units as stored value - 1024."""
-    image = nifti(body()[0], orientation, tilt)
+def slices(orientation: str = AXIAL, modality: str = "CT", tilt: float = 0.0, values=None) -> list[Dataset]:
+    """The body, or other values on its grid, as slices in an orientation; Hounsfield units as stored value - 1024."""
+    image = nifti(body()[0] if values is None else values, orientation, tilt)
     values, grid = np.asarray(image.dataobj), np.diag([-1.0, -1, 1, 1]) @ image.affine
     study, series, frame = generate_uid(), generate_uid(), generate_uid()
     found = []

@@ -197,7 +197,7 @@ def contour_masks(path: pathlib.Path, number: int, stack: Stack) -> tuple[dict[i
                 if int(roi.ReferencedROINumber) != number:
                     continue
                 for contour in roi.get("ContourSequence") or ():
-                    points = np.asarray(contour.get("ContourData") or (), np.float64)
+                    points = np.asarray(_numbers(contour.get("ContourData")), np.float64)
                     closed = str(contour.get("ContourGeometricType") or "").startswith("CLOSED_PLANAR")
                     if not closed or points.size < 9 or points.size % 3:
                         continue  # points and open lines enclose nothing
@@ -214,6 +214,13 @@ def contour_masks(path: pathlib.Path, number: int, stack: Stack) -> tuple[dict[i
         raise BadRecord("empty mask", "no closed contour: correct or remove the region")
     drawn = {index: polygons.fill(flat, stack.rows, stack.columns) for index, flat in sorted(lines.items())}
     return {index: mask.view(np.uint8) for index, mask in drawn.items()}, off, seen - off
+
+
+def _numbers(value: Any) -> Any:
+    """Contour data as numbers: more than 64 kB of them stand in explicit VR files as bytes of unknown kind (UN)."""
+    if isinstance(value, bytes):
+        return value.decode("ascii").strip("\0 ").split("\\")
+    return () if value is None else value
 
 
 def _on_slice(points: np.ndarray, stack: Stack) -> tuple[int | None, np.ndarray]:
