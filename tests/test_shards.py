@@ -150,13 +150,12 @@ def growing(index):
     )
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_full_disk_is_told_and_what_is_finished_stays(tmp_path, workers):
+def test_a_full_disk_is_told_and_what_is_finished_stays(tmp_path):
     items = {"train": Items(range(96), growing)}
     source = Source("growing", "test", "one", {"train": items["train"].stream}, {}, items=items)
 
     def build(output):
-        return build_corpus(output, [lambda _: source], ONTOLOGY, Report(), workers)
+        return build_corpus(output, [lambda _: source], ONTOLOGY, Report())
 
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
@@ -235,7 +234,7 @@ def test_a_record_is_the_example_that_tfds_would_write(regions, image_labels, te
 
 
 @given(st.lists(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 9)), max_size=9), max_size=5))
-@settings(max_examples=40)
+@settings(max_examples=20)
 def test_groups_of_several_shards_count_once(tmp_path_factory, parts):
     directory = tmp_path_factory.mktemp("hashes")
     paths, counts = [], []
