@@ -8,7 +8,7 @@ import numpy as np
 from medp_clip_jax import augment, simulate
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.input import stack
-from medp_clip_jax.loading import Loaded, cut_mask, load, max_side
+from medp_clip_jax.loading import Loaded, load, max_side, region_spans
 from medp_clip_jax.prompts import RegionPrompts
 from medp_clip_jax.records import RegionExample
 
@@ -121,8 +121,8 @@ def _element(loaded: Loaded, regions: np.ndarray, table: EvalTable, config, kind
         for kind in kinds:
             target = simulate.Target(box, None)
             if kind != "box" and table.has_mask[row]:
-                mask, (x, y) = cut_mask(loaded, int(table.region_index[row]))
-                target = simulate.Target((x, y, x + mask.shape[1], y + mask.shape[0]), mask) if mask.size else target
+                spans = region_spans(loaded, int(table.region_index[row]))
+                target = simulate.Target(spans.box, spans) if spans.column.size else target
             simulate.write_exact(element[kind], slot, target, view, kind)
     return element
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from medp_clip_jax import augment, simulate
 from medp_clip_jax.errors import InputError
-from medp_clip_jax.loading import ImageCache, Loaded, ShuffledEpochs, cut_mask, max_side
+from medp_clip_jax.loading import ImageCache, Loaded, ShuffledEpochs, max_side, region_spans
 from medp_clip_jax.prompts import RegionPrompts
 from medp_clip_jax.records import Region, RegionExample
 
@@ -98,7 +98,7 @@ def _crop(example: RegionExample, region: int, margin: float, rng: np.random.Gen
 def _target(loaded: Loaded, index: int, view: tuple[int, int, int, int]) -> simulate.Target | None:
     region: Region = loaded.example.regions[index]
     if region.rle:
-        return simulate.see_mask(*cut_mask(loaded, index), view, _LEAST_VISIBLE)
+        return simulate.see_mask(region_spans(loaded, index), view, _LEAST_VISIBLE)
     if augment.box_share(region.box, view) < _LEAST_VISIBLE:
         return None
     x0, y0, x1, y1 = region.box

@@ -7,22 +7,23 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from medp_clip_jax import simulate
+from medp_clip_jax import spans
 from medp_clip_jax.errors import InputError
-from medp_clip_jax.records import RegionExample, decode_image, decode_mask
+from medp_clip_jax.records import RegionExample, decode_image
+from medp_clip_jax.spans import Spans
 
 _OVERSAMPLE = 1.5  # of the canvas: views of 60 % of the area need no upsampling
 
 
 @dataclasses.dataclass(frozen=True)
 class Loaded:
-    """A record without its encoded bytes, its pixels (uint8 [h, w] or [h, w, 3], perhaps reduced), and its masks cut so
-    far.
+    """A record without its encoded bytes, its pixels (uint8 [h, w] or [h, w, 3], perhaps reduced), and its masks read
+    so far.
     """
 
     example: RegionExample
     pixels: np.ndarray
-    cuts: dict[int, tuple[np.ndarray, tuple[int, int]]]
+    masks: dict[int, Spans]
 
 
 class ImageCache:
@@ -99,18 +100,16 @@ def load(example: RegionExample, max_side: int) -> Loaded:
     return Loaded(dataclasses.replace(example, image=b""), pixels, {})
 
 
-def cut_mask(loaded: Loaded, index: int) -> tuple[np.ndarray, tuple[int, int]]:
-    """Region `index`'s mask cut to its bounding box and the box's corner (x, y), decoded on first use; InputError names
-    a bad record.
-    """
-    found = loaded.cuts.get(index)
+def region_spans(loaded: Loaded, index: int) -> Spans:
+    """Region `index`'s mask, read on first use; InputError names a bad record."""
+    found = loaded.masks.get(index)
     if found is None:
         example = loaded.example
         try:
-            found = simulate.cut(decode_mask(example.regions[index].rle, example.height, example.width))
+            found = spans.read(example.regions[index].rle, example.height, example.width)
         except InputError as error:
             raise InputError(f"{example.dataset}/{example.image_id}: {error}") from error
-        loaded.cuts[index] = found
+        loaded.masks[index] = found
     return found
 
 

@@ -105,11 +105,18 @@ def decode_mask(rle: bytes, height: int, width: int) -> np.ndarray:
 
 def check_mask(rle: bytes, height: int, width: int) -> None:
     """Raises InputError if COCO compressed RLE counts do not fill exactly that size."""
+    mask_runs(rle, height, width)
+
+
+def mask_runs(rle: bytes, height: int, width: int) -> np.ndarray:
+    """Run lengths int64 [runs] of COCO compressed RLE counts, down the columns, the first outside the mask; InputError
+    if they do not fill exactly that size."""
     runs = _runs(rle)
     # pycocotools writes past its buffer on counts that overrun the image, so they are added up first
     if runs.size == 0 or runs.min() < 0 or runs.sum() != height * width:
         found = "is a box without a mask" if not rle else f"has run lengths that do not fill {width} x {height} px"
         raise InputError(f"the region {found}: ask `region.rle` first, or rebuild a damaged corpus")
+    return runs
 
 
 def _runs(rle: bytes) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Prompts as users and annotators would give them, simulated on the host from ground-truth masks and boxes.
 
-Masks come cut to their bounding box with its `corner` (x, y), whole pixels of the stored image. Simulated prompts are
-written into the arrays of `empty_prompts`, in [0, 1] of the view through which the image is seen.
+Masks come as spans of whole pixels of the stored image. Simulated prompts are written into the arrays of
+`empty_prompts`, in [0, 1] of the view through which the image is seen.
 """
 
 import dataclasses
@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
+from medp_clip_jax.spans import Spans, area_map, contains, picture, pixel, within
+
 EXACT = ("mask", "box", "point")  # kinds of prompt that evaluation asks by
 KINDS = (*EXACT, "box_point", "mask_box")  # that training simulates
 REFERENCES = ("none", "crop")  # what evaluation compares with, no prompts: the whole image, the region cut out
@@ -19,62 +21,32 @@ _SEARCH = 64  # training clicks search the centre of a mask on a grid of at most
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """The part of a region that a view shows: its box (x0, y0, x1, y1) in image pixels, its mask, bool, cut to that box
-    (None = box only).
+    """The part of a region that a view shows: its box (x0, y0, x1, y1) in image pixels and its mask, which the box
+    bounds (None = box only).
     """
 
     box: tuple[float, float, float, float]
-    mask: np.ndarray | None
+    spans: Spans | None
 
     @property
     def corner(self) -> tuple[int, int]:
         return int(self.box[0]), int(self.box[1])
 
-
-def cut(mask: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
-    """A mask [height, width] cut to its bounding box, bool, and that box's corner (x, y); an empty mask gives a [0, 0]
-    array.
-    """
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if not len(rows):
-        return np.zeros((0, 0), bool), (0, 0)
-    part = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    return np.ascontiguousarray(part).astype(bool), (int(columns[0]), int(rows[0]))
+    @property
+    def mask(self) -> np.ndarray | None:
+        """The mask as a picture cut to the box, bool [height, width]."""
+        return None if self.spans is None else picture(self.spans, self.spans.box)
 
 
-def see_mask(mask: np.ndarray, corner: tuple[int, int], view: Sequence[int], least: float) -> Target | None:
-    """What a view of whole pixels shows of a cut mask; None where that is less than the share `least` of its area."""
-    x, y = corner
-    height, width = mask.shape
-    left, top = max(view[0] - x, 0), max(view[1] - y, 0)
-    if left == 0 and top == 0 and x + width <= view[2] and y + height <= view[3]:
-        return Target((x, y, x + width, y + height), mask) if mask.size else None
-    part = mask[top : max(view[3] - y, 0), left : max(view[2] - x, 0)]
-    if not part.size or part.sum() < max(least * mask.sum(), 1):
+def see_mask(spans: Spans, view: Sequence[int], least: float) -> Target | None:
+    """What a view of whole pixels shows of a mask; None where that is less than the share `least` of its area."""
+    box = spans.box
+    if view[0] <= box[0] and view[1] <= box[1] and box[2] <= view[2] and box[3] <= view[3]:
+        return Target(box, spans) if spans.column.size else None
+    part = within(spans, view)
+    if not part.column.size or part.area < least * spans.area:
         return None
-    part, (dx, dy) = cut(part)
-    x, y = x + left + dx, y + top + dy
-    return Target((x, y, x + part.shape[1], y + part.shape[0]), part)
-
-
-def area_map(mask: np.ndarray, corner: tuple[int, int], view: Sequence[float], size: int) -> np.ndarray:
-    """Share of each of size x size cells of the view that a cut mask covers, uint8 [size, size]: exact area fraction *
-    255, rounded.
-
-    A cell that holds any part of the mask is at least 1, so that a tiny lesion is never lost.
-    """
-    rows = _overlaps(view[1] - corner[1], view[3] - corner[1], mask.shape[0], size)
-    columns = _overlaps(view[0] - corner[0], view[2] - corner[0], mask.shape[1], size)
-    share = rows @ mask.astype(np.float32) @ columns.T * (255 * size**2 / ((view[2] - view[0]) * (view[3] - view[1])))
-    # The threshold only swallows rounding errors of the cell edges: a real overlap is orders of magnitude larger.
-    return np.where(share > 1e-4, np.clip(np.rint(share), 1, 255), 0).astype(np.uint8)
-
-
-def _overlaps(low: float, high: float, pixels: int, size: int) -> np.ndarray:
-    """Length of each pixel [j, j + 1) inside each of `size` equal cells of [low, high], float32 [size, pixels]."""
-    edges = low + (high - low) * np.arange(size + 1) / size
-    covered = np.clip(edges[:, None] - np.arange(pixels), 0, 1)  # of each pixel, left of each edge
-    return (covered[1:] - covered[:-1]).astype(np.float32)
+    return Target(part.box, part)
 
 
 def centre_click(mask: np.ndarray) -> tuple[float, float]:
@@ -146,11 +118,11 @@ def write_exact(prompts: dict[str, np.ndarray], row: int, target: Target, view: 
     A region without a mask is asked by its box where the kind is "mask", and by a click on the centre of its box.
     """
     prompts["valid"][row] = True
-    if kind == "mask" and target.mask is not None:
-        _write_mask(prompts, row, area_map(target.mask, target.corner, view, prompts["masks"].shape[-1]))
+    if kind == "mask" and target.spans is not None:
+        _write_mask(prompts, row, area_map(target.spans, view, prompts["masks"].shape[-1]))
     elif kind == "point":
         x0, y0, x1, y1 = target.box
-        x, y = ((x1 - x0) / 2, (y1 - y0) / 2) if target.mask is None else centre_click(target.mask)
+        x, y = ((x1 - x0) / 2, (y1 - y0) / 2) if target.spans is None else centre_click(target.mask)
         _write_point(prompts, row, 0, (x0 + x, y0 + y), 1, view)
     else:
         _write_box(prompts, row, target.box, view)
@@ -166,10 +138,10 @@ def write_simulated(
     prompts are a single click, as in evaluation.
     """
     prompts["valid"][row] = True
-    if "mask" in kind and target.mask is not None:
-        area = area_map(target.mask, target.corner, view, prompts["masks"].shape[-1])
+    if "mask" in kind and target.spans is not None:
+        area = area_map(target.spans, view, prompts["masks"].shape[-1])
         _write_mask(prompts, row, area if rng.random() < 0.5 else perturb_map(area, rng))
-    if "box" in kind or ("mask" in kind and target.mask is None):
+    if "box" in kind or ("mask" in kind and target.spans is None):
         amount = 0.0 if rng.random() < 0.5 else rng.uniform(0, 0.15)
         _write_box(prompts, row, jitter_box(target.box, view, amount, rng) if amount else target.box, view)
     if "point" in kind:
@@ -190,18 +162,17 @@ def _write_clicks(prompts, row: int, target: Target, view, rng: np.random.Genera
 
 def _inside_click(target: Target, rng: np.random.Generator, central: bool) -> tuple[float, float]:
     x0, y0, x1, y1 = target.box
-    if target.mask is None:  # only the middle of a box can be trusted to lie in its region
+    if target.spans is None:  # only the middle of a box can be trusted to lie in its region
         x, y = (0.5, 0.5) if central else rng.uniform(0.3, 0.7, 2)
         return x0 + x * (x1 - x0), y0 + y * (y1 - y0)
     if central:
-        step = math.ceil(max(target.mask.shape) / _SEARCH)
-        coarse = target.mask[::step, ::step]
+        step = math.ceil(max(x1 - x0, y1 - y0) / _SEARCH)
+        coarse = picture(target.spans, target.spans.box, step)
         if coarse.any():
             x, y = centre_click(coarse)
             return x0 + int(x) * step + 0.5, y0 + int(y) * step + 0.5
-    inside = np.flatnonzero(target.mask)
-    y, x = divmod(int(inside[rng.integers(len(inside))]), target.mask.shape[1])
-    return x0 + x + rng.random(), y0 + y + rng.random()
+    x, y = pixel(target.spans, int(rng.integers(target.spans.area)))
+    return x + rng.random(), y + rng.random()
 
 
 def _outside_click(
@@ -214,7 +185,7 @@ def _outside_click(
     high = min(x1 + dx, view[2]), min(y1 + dy, view[3])
     for x, y in rng.uniform(low, high, (4, 2)).tolist():
         inside = x0 <= x < x1 and y0 <= y < y1
-        if not inside or (target.mask is not None and not target.mask[int(y - y0), int(x - x0)]):
+        if not inside or (target.spans is not None and not contains(target.spans, x, y)):
             return x, y
     return None
 

@@ -5,10 +5,15 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from medp_clip_jax import simulate
+from medp_clip_jax import simulate, spans
+from medp_clip_jax.records import encode_mask
 
 SIDES = st.integers(1, 24)
 SEEDS = st.integers(0, 2**31)
+
+
+def spans_of(mask: np.ndarray) -> spans.Spans:
+    return spans.read(encode_mask(mask), *mask.shape)
 
 
 def random_mask(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
@@ -35,7 +40,7 @@ def test_area_map_is_the_exact_area_fraction_and_keeps_every_pixel(height, width
     rng = np.random.default_rng(seed)
     mask, view = random_mask(rng, height, width), random_view(rng, height, width)
     exact = exact_shares(mask, view, size)
-    area = simulate.area_map(*simulate.cut(mask), view, size)
+    area = simulate.area_map(spans_of(mask), view, size)
     assert area.dtype == np.uint8
     np.testing.assert_array_equal(area > 0, exact > 0)
     assert np.abs(area - np.maximum(exact * 255, exact > 0)).max() <= 0.5 + 1e-3
@@ -47,7 +52,7 @@ def test_what_a_view_shows_of_a_mask(height, width, seed, least):
     mask, view = random_mask(rng, height, width), random_view(rng, height, width)
     shown = np.zeros_like(mask)
     shown[view[1] : view[3], view[0] : view[2]] = mask[view[1] : view[3], view[0] : view[2]]
-    target = simulate.see_mask(*simulate.cut(mask), view, least)
+    target = simulate.see_mask(spans_of(mask), view, least)
     if not shown.any() or shown.sum() < least * mask.sum():
         assert target is None
         return
@@ -59,9 +64,9 @@ def test_what_a_view_shows_of_a_mask(height, width, seed, least):
 
 
 def test_an_empty_mask_is_not_seen():
-    part, corner = simulate.cut(np.zeros((4, 5), bool))
-    assert part.size == 0
-    assert simulate.see_mask(part, corner, (0, 0, 5, 4), 0.0) is None
+    empty = spans_of(np.zeros((4, 5), bool))
+    assert empty.area == 0 and empty.box == (0, 0, 0, 0)
+    assert simulate.see_mask(empty, (0, 0, 5, 4), 0.0) is None
 
 
 @hypothesis.given(SIDES, SIDES, SEEDS)
@@ -95,7 +100,7 @@ def test_jittered_boxes_stay_in_the_view_and_keep_their_place(seed, amount):
 def test_perturbed_masks_never_vanish_nor_explode(seed, size):
     rng = np.random.default_rng(seed)
     mask = random_mask(rng, size * 2, size * 2)
-    area = simulate.area_map(*simulate.cut(mask), (0, 0, size * 2, size * 2), size)
+    area = simulate.area_map(spans_of(mask), (0, 0, size * 2, size * 2), size)
     changed = simulate.perturb_map(area, rng)
     assert changed.shape == area.shape and changed.dtype == np.uint8 and changed.any()
     assert area.sum() / 2 - 1 < changed.sum() < 2 * area.sum() + size * size
@@ -103,7 +108,7 @@ def test_perturbed_masks_never_vanish_nor_explode(seed, size):
 
 def target_and_view(rng: np.random.Generator, with_mask: bool = True):
     mask, view = random_mask(rng, 20, 26), (2, 1, 24, 19)
-    target = simulate.see_mask(*simulate.cut(mask), view, 0.0)
+    target = simulate.see_mask(spans_of(mask), view, 0.0)
     if target is None or not with_mask:
         return simulate.Target((4.0, 3.0, 12.0, 15.0), None), view
     return target, view
@@ -142,7 +147,7 @@ def test_clicks_are_single_half_of_the_time_and_sometimes_outside():
     rng = np.random.default_rng(0)
     mask = np.zeros((20, 26), bool)
     mask[6:12, 8:15] = True
-    target = simulate.see_mask(*simulate.cut(mask), (0, 0, 26, 20), 0.5)
+    target = simulate.see_mask(spans_of(mask), (0, 0, 26, 20), 0.5)
     labels = []
     for _ in range(400):
         prompts = simulate.empty_prompts(1, 5, 4)
@@ -161,7 +166,7 @@ def test_exact_prompts(kind):
     mask[5:10, 10:20] = True
     prompts = simulate.empty_prompts(1, 1, 8)
     view = (0, 0, 40, 20)
-    simulate.write_exact(prompts, 0, simulate.see_mask(*simulate.cut(mask), view, 1.0), view, kind)
+    simulate.write_exact(prompts, 0, simulate.see_mask(spans_of(mask), view, 1.0), view, kind)
     assert [prompts["mask_valid"][0], prompts["box_valid"][0], prompts["point_labels"][0, 0] == 1] == [
         kind == "mask",
         kind == "box",

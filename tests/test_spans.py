@@ -1,0 +1,56 @@
+"""Spans are the mask: read, cut, looked up and drawn they agree with its pixels."""
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+from medp_clip_jax import spans
+from medp_clip_jax.errors import InputError
+from medp_clip_jax.records import encode_mask
+
+pytestmark = pytest.mark.short
+SIDES = st.integers(1, 24)
+SEEDS = st.integers(0, 2**31)
+
+
+def random_mask(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    return rng.random((height, width)) < rng.choice([0.0, 0.1, 0.5, 0.95, 1.0])
+
+
+def spans_of(mask: np.ndarray) -> spans.Spans:
+    return spans.read(encode_mask(mask), *mask.shape)
+
+
+@hypothesis.given(SIDES, SIDES, SEEDS)
+def test_spans_hold_every_pixel_once(height, width, seed):
+    mask = random_mask(np.random.default_rng(seed), height, width)
+    found = spans_of(mask)
+    drawn = np.zeros((height, width), int)
+    for column, low, high in zip(found.column, found.low, found.high, strict=True):
+        assert low < high
+        drawn[low:high, column] += 1
+    np.testing.assert_array_equal(drawn, mask)
+    assert found.area == mask.sum()
+    if mask.any():
+        y, x = np.nonzero(mask)
+        assert found.box == (x.min(), y.min(), x.max() + 1, y.max() + 1)
+        pixels = {spans.pixel(found, number) for number in range(found.area)}
+        assert pixels == set(zip(x.tolist(), y.tolist(), strict=True))
+
+
+@hypothesis.given(SIDES, SIDES, SEEDS, st.integers(1, 5))
+def test_a_picture_is_the_mask_in_the_box(height, width, seed, step):
+    rng = np.random.default_rng(seed)
+    mask = random_mask(rng, height, width)
+    (x0, x1), (y0, y1) = (np.sort(rng.choice(side + 1, 2, replace=False)).tolist() for side in (width, height))
+    found = spans_of(mask)
+    np.testing.assert_array_equal(spans.picture(found, (x0, y0, x1, y1), step), mask[y0:y1:step, x0:x1:step])
+    assert spans.within(found, (x0, y0, x1, y1)).area == mask[y0:y1, x0:x1].sum()
+    for y, x in np.ndindex(mask.shape):
+        assert spans.contains(found, x + rng.random(), y + rng.random()) == mask[y, x]
+
+
+def test_counts_of_another_size_are_refused():
+    with pytest.raises(InputError, match="do not fill 9 x 8 px"):
+        spans.read(encode_mask(np.ones((8, 8), bool)), 8, 9)
