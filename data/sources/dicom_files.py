@@ -21,6 +21,15 @@ SEG = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")  # Segmen
 RTSTRUCT = "1.2.840.10008.5.1.4.1.1.481.3"
 DIRECTORY = "1.2.840.10008.1.3.10"  # DICOMDIR
 SUFFIXES = (".dcm", ".dicom", ".ima")
+# All that is read of a header: the headers of a whole folder are in memory at once.
+TAGS = """
+    SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID FrameOfReferenceUID Modality BodyPartExamined
+    PatientID IssuerOfPatientID PatientName PatientBirthDate InstanceNumber BurnedInAnnotation
+    Rows Columns NumberOfFrames ImagePositionPatient ImageOrientationPatient PixelSpacing SliceThickness
+    SpacingBetweenSlices PerFrameFunctionalGroupsSequence SharedFunctionalGroupsSequence
+    SegmentSequence ReferencedSeriesSequence
+    StructureSetROISequence RTROIObservationsSequence ReferencedFrameOfReferenceSequence
+""".split()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +104,7 @@ def scan(folder: pathlib.Path, names: Names, report: Report) -> list[File]:
         place = f"{names.source}: file {number} ({names.of(os.path.relpath(path, folder))})"
         try:
             with quiet():
-                dataset = pydicom.dcmread(path, stop_before_pixels=True, force=True)
+                dataset = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=TAGS)
                 sop_class, uid = str(dataset.get("SOPClassUID") or ""), str(dataset.get("SOPInstanceUID") or "")
         except Exception as error:
             told = f"its header is damaged ({type(error).__name__}): give a complete file"

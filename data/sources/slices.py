@@ -132,7 +132,7 @@ class Labelled:
             if not values.any():
                 continue
             self._seen = True
-            for value, count in zip(*np.unique(values, return_counts=True), strict=True):
+            for value, count in _counted(values):
                 if value and int(value) not in layer.labels:
                     unknown[int(value)] = unknown.get(int(value), 0) + int(count)
                 elif value and layer.labels[int(value)] in self.ids:
@@ -149,13 +149,22 @@ class Labelled:
 
     def _made(self, values: np.ndarray, labels: Mapping[int, Label]) -> Iterator[Region]:
         picture = as_picture(values)
-        for value in np.unique(values):
+        for value, _ in _counted(values):
             label = labels.get(int(value)) if value else None
             if label in self.ids:
                 mask = picture == value
                 box = tight_box(mask)
                 assert box is not None
                 yield Region(self.ids[label], box, encode_mask(mask), float(np.count_nonzero(mask)))
+
+
+def _counted(values: np.ndarray) -> list[tuple[int, int]]:
+    """The values of a slice and how often they occur, in order."""
+    if values.dtype.kind in "bu" and values.dtype.itemsize <= 2:  # a hundred times faster than sorting
+        counts = np.bincount(values.ravel())
+        return [(int(value), int(counts[value])) for value in np.flatnonzero(counts)]
+    found, counts = np.unique(values, return_counts=True)
+    return list(zip(found.tolist(), counts.tolist(), strict=True))
 
 
 def _whole(values: np.ndarray, any_value: bool) -> np.ndarray:
@@ -166,7 +175,10 @@ def _whole(values: np.ndarray, any_value: bool) -> np.ndarray:
         if np.abs(whole - values).max(initial=0) > 1e-3:
             raise BadRecord("not a label map", "its values are no whole numbers: give labels, not probabilities")
         values = whole.astype(np.int64)
-    return (values != 0).astype(np.uint8) if any_value else values
+    if any_value:
+        return (values != 0).view(np.uint8)
+    narrow = values.dtype.itemsize > 2 or values.dtype.kind == "i"
+    return values.astype(np.uint16) if narrow and 0 <= values.min() and values.max() < 2**16 else values
 
 
 def _sized(shape: Sequence[int]) -> str:
