@@ -96,7 +96,8 @@ def get_config() -> ml_collections.ConfigDict:
             "generated_text": "",  # file of `medp_clip_jax.generated_text` with further sentences; "" = none
             "caption": "labels",  # composed captions: labels | described (what the view shows, and where in it)
             "cache_images": 0,  # decoded images kept in memory
-            "threads": 2,
+            "threads": 2,  # that prepare batches
+            "workers": 0,  # processes that prepare batches, instead of threads
         }
     )
 

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import grain
 import numpy as np
@@ -197,6 +197,21 @@ def train_dataset(corpus, config, tokenizer, bank, process_index: int = 0, proce
     examples = _mixed(corpus, config, wrap)[: steps * batch_size].seed(config.seed).random_map(make)
     examples = examples.map_with_index(lambda i, example: example | {"position": np.int32(i % batch_size)})
     return examples[process_index::process_count].batch(batch_size // process_count, batch_fn=stack)
+
+
+def iterate(batches: grain.MapDataset, config) -> Iterator[dict]:
+    """Batches in their order, prepared ahead by `config.input.threads` threads, or by so many `workers`: processes.
+
+    A batch is a function of its number, so that threads, workers and the batch to begin with change nothing. Workers
+    are worth their start-up and memory where many cores prepare batches: threads share one interpreter.
+    """
+    threads, workers = config.input.threads, config.input.workers
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
+    if not workers:
+        return iter(batches.to_iter_dataset(options))
+    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
+    several = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
+    return iter(batches.to_iter_dataset(options).mp_prefetch(several))
 
 
 def label_prior(corpus, config, bank, examples: int = 2000) -> np.ndarray:
