@@ -43,7 +43,7 @@ def with_margin(box: Sequence[float], shape: tuple[int, ...], margin: float) -> 
 
 
 def letterbox(
-    pixels: np.ndarray,
+    pixels: np.ndarray | Image.Image,
     size: int,
     box: Sequence[float] | None = None,
     table: np.ndarray | None = None,
@@ -51,23 +51,25 @@ def letterbox(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Scales (a box of) an image by its longer side onto the centre of a square canvas.
 
-    `pixels` is uint8 [height, width] or [height, width, 3], `box` (x0, y0, x1, y1) in its pixels, `table` uint8 [256]
-    is applied to the values and `mirror` swaps left and right of the image, not of the padding. Returns the canvas,
-    uint8 [size, size, 3], and the rectangle that the image fills on it, float32 [4] as (x0, y0, x1, y1) in [0, 1].
+    `pixels` is uint8 [height, width] or [height, width, 3], or a Pillow image of mode L or RGB; `box` (x0, y0, x1, y1)
+    in its pixels, `table` uint8 [256] is applied to the values and `mirror` swaps left and right of the image, not of
+    the padding. Returns the canvas, uint8 [size, size, 3], and the rectangle that the image fills on it, float32 [4] as
+    (x0, y0, x1, y1) in [0, 1].
     """
-    height, width = pixels.shape[:2]
-    box = (0, 0, width, height) if box is None else tuple(box)
+    picture = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    box = (0, 0, *picture.size) if box is None else tuple(box)
     scale = size / max(box[2] - box[0], box[3] - box[1])
     w, h = (min(size, max(1, round(side * scale))) for side in (box[2] - box[0], box[3] - box[1]))
-    image = np.asarray(Image.fromarray(pixels).resize((w, h), Image.Resampling.BILINEAR, box=box))
+    picture = picture.resize((w, h), Image.Resampling.BILINEAR, box=box)
     if table is not None:
-        image = table[image]
+        picture = picture.point(table.tolist() * len(picture.getbands()))
+    image = np.asarray(picture)
     if mirror:
         image = image[:, ::-1]
     x, y = (size - w) // 2, (size - h) // 2
     canvas = np.empty((size, size, 3), np.uint8)
-    if (w, h) != (size, size):
-        canvas[:] = PADDING
+    for edge in (np.s_[:y], np.s_[y + h :], np.s_[:, :x], np.s_[:, x + w :]):
+        canvas[edge] = PADDING
     canvas[y : y + h, x : x + w] = image[..., None] if image.ndim == 2 else image
     return canvas, np.array([x, y, x + w, y + h], np.float32) / size
 

@@ -113,7 +113,7 @@ def _rows(table: EvalTable, most: int) -> list[tuple[int, np.ndarray]]:
 
 
 def _element(loaded: Loaded, regions: np.ndarray, table: EvalTable, config, kinds: Sequence[str]) -> dict:
-    canvas, rectangle = augment.letterbox(loaded.pixels, config.model.image.size)
+    canvas, rectangle = augment.letterbox(loaded.picture, config.model.image.size)
     element = _padding(config, kinds) | {"image": canvas, "rectangle": rectangle}
     view = (0, 0, loaded.example.width, loaded.example.height)
     for slot, row in enumerate(regions):

@@ -144,11 +144,11 @@ def _element(
     mirror = augment.may_mirror(example, settings.flips, ontology) and rng.random() < 0.5
     if mirror:
         augment.mirror_prompts(prompts)
-    height, width = loaded.pixels.shape[:2]
+    width, height = loaded.picture.size
     scale = width / example.width, height / example.height  # of the stored image to its decoded pixels
     table = augment.jitter_table(settings.jitter, rng)
     box = [edge * side for edge, side in zip(view, scale * 2, strict=True)]
-    image, rectangle = augment.letterbox(loaded.pixels, config.model.image.size, box, table, mirror)
+    image, rectangle = augment.letterbox(loaded.picture, config.model.image.size, box, table, mirror)
     told = functools.partial(ontology.caption, example, style=settings.caption, view=view, mirrored=mirror)
     caption = told(rng=rng)
     text = np.asarray(tokenizer([caption], config.model.text.context)[0], np.int32)

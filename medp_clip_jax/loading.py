@@ -6,10 +6,11 @@ import threading
 from collections.abc import Sequence
 
 import numpy as np
+from PIL import Image
 
 from medp_clip_jax import spans
 from medp_clip_jax.errors import InputError
-from medp_clip_jax.records import RegionExample, decode_image
+from medp_clip_jax.records import RegionExample, decode_picture
 from medp_clip_jax.spans import Spans
 
 _OVERSAMPLE = 1.5  # of the canvas: views of 60 % of the area need no upsampling
@@ -17,13 +18,18 @@ _OVERSAMPLE = 1.5  # of the canvas: views of 60 % of the area need no upsampling
 
 @dataclasses.dataclass(frozen=True)
 class Loaded:
-    """A record without its encoded bytes, its pixels (uint8 [h, w] or [h, w, 3], perhaps reduced), and its masks read
-    so far.
+    """A record without its encoded bytes, its picture (perhaps reduced; mode L where it is grey, else RGB), and its
+    masks read so far.
     """
 
     example: RegionExample
-    pixels: np.ndarray
+    picture: Image.Image
     masks: dict[int, Spans]
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """The picture as uint8 [height, width] or [height, width, 3]."""
+        return np.asarray(self.picture)
 
 
 class ImageCache:
@@ -87,17 +93,27 @@ def _draws(weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.minimum(np.searchsorted(edges, points, side="right"), len(weights) - 1)
 
 
-def load(example: RegionExample, max_side: int) -> Loaded:
-    """Decodes a record to at most `max_side` pixels a side; grey images keep one channel. InputError names an
-    unreadable record.
+def load(example: RegionExample, side: int) -> Loaded:
+    """Decodes a record to at least `side` pixels a side, if it has as many, and at most twice as many; grey images keep
+    one channel. InputError names an unreadable record.
     """
     try:
-        pixels = decode_image(example.image, max_side)
+        picture = decode_picture(example.image, side)
     except InputError as error:
         raise InputError(f"{example.dataset}/{example.image_id}: {error}") from error
-    if np.array_equal(pixels[..., 0], pixels[..., 1]) and np.array_equal(pixels[..., 0], pixels[..., 2]):
-        pixels = np.ascontiguousarray(pixels[..., 0])
-    return Loaded(dataclasses.replace(example, image=b""), pixels, {})
+    if picture.mode == "RGB" and _is_grey(picture):
+        picture = picture.getchannel(0)
+    return Loaded(dataclasses.replace(example, image=b""), picture, {})
+
+
+def _is_grey(picture: Image.Image) -> bool:
+    """Whether the channels of a picture in RGB agree; a line across the middle tells colour in nearly all cases."""
+    middle = picture.height // 2
+    for part in (picture.crop((0, middle, picture.width, middle + 1)), picture):
+        pixels = np.asarray(part)
+        if not (np.array_equal(pixels[..., 0], pixels[..., 1]) and np.array_equal(pixels[..., 0], pixels[..., 2])):
+            return False
+    return True
 
 
 def region_spans(loaded: Loaded, index: int) -> Spans:

@@ -59,13 +59,13 @@ def test_a_damaged_record_is_named():
 
 def test_the_cache_is_bounded_over_all_sources(monkeypatch):
     records = random_corpus(a=11, b=5)
-    reads, decode = [], loading.decode_image
+    reads, decode = [], loading.decode_picture
 
     def counted(data, side):
         reads.append(1)
         return decode(data, side)
 
-    monkeypatch.setattr(loading, "decode_image", counted)
+    monkeypatch.setattr(loading, "decode_picture", counted)
     settings = config(cache_images=16)
     dataset = train(records, settings)
     for step in range(5):
