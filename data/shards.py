@@ -33,7 +33,8 @@ from medp_clip_jax.errors import InputError
 from medp_clip_jax.records import RegionExample
 
 VERSION = 1  # of how a source is cut into shards and written: another one makes no use of what is there
-SMALLEST, LARGEST, SHARDS = 64, 1024, 64  # records in a shard, and how many shards a split has in between
+SMALLEST, LARGEST, SHARDS = 64, 4096, 256  # records in a shard, and how many shards a split has in between
+STREAMED = 1024  # records in a shard of a stream, whose number of records nobody knows before
 RECORDS, HASHES, DONE = "array_record", "npz", "done.json"
 
 
@@ -153,7 +154,7 @@ def _write_stream(job: Job, split: str) -> None:
             if done is not None:
                 collections.deque(itertools.islice(examples, done["images"]), maxlen=0)
             else:
-                done = _write_shard(job, split, number, itertools.islice(examples, LARGEST), streamed=True)
+                done = _write_shard(job, split, number, itertools.islice(examples, STREAMED), streamed=True)
         if done["end"]:
             return
 
@@ -172,7 +173,7 @@ def _write_shard(
         records.unlink()
     lines, skipped = job.report.kept_back or [], job.report.skipped
     done = counts.as_json() | {
-        "end": streamed and counts.images < LARGEST,
+        "end": streamed and counts.images < STREAMED,
         "record_bytes": size,
         "bytes": records.stat().st_size if counts.images else 0,
         "sha256": checksum(records) if counts.images else "",

@@ -3,15 +3,15 @@
 import collections
 import functools
 import os
-import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator
 
 import numpy as np
 
 from data import parallel
+from data.reading import corpus_in, records_in
 from data.shards import checksum
 from data.sources.regions import tight_box
-from medp_clip_jax.corpus import Corpus, open_corpus
+from medp_clip_jax.corpus import Corpus
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.records import Region, RegionExample, decode_image, decode_mask
 
@@ -61,8 +61,7 @@ def _damaged_files(corpus: Corpus, workers: int) -> Iterator[str]:
 def check_range(directory: str, place: Range) -> tuple[list[str], collections.Counter[str]]:
     """Looks at some records of the corpus in `directory`: what is wrong with them, and how much is in them."""
     name, split, begin, end = place
-    corpus = _opened(directory)
-    records, labels = corpus.source(name, split), frozenset(corpus.ontology)
+    records, labels = records_in(directory, name, split), corpus_in(directory).ontology
     lines: list[str] = []
     counts: collections.Counter[str] = collections.Counter()
     for index in range(begin, end):
@@ -77,12 +76,7 @@ def check_range(directory: str, place: Range) -> tuple[list[str], collections.Co
     return lines, counts
 
 
-@functools.lru_cache(maxsize=1)
-def _opened(directory: str) -> Corpus:
-    return open_corpus(pathlib.Path(directory))
-
-
-def problems(example: RegionExample, labels: Sequence[str] | frozenset[str]) -> Iterator[str]:
+def problems(example: RegionExample, labels: Container[str]) -> Iterator[str]:
     """Yields what is wrong with a record, whose labels must be among `labels`."""
     for field in ("dataset", "image_id", "group"):
         if not getattr(example, field):

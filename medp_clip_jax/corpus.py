@@ -6,6 +6,7 @@ balance/<source>.<split>.npy              weights of training images, if the cor
 region_corpus/<source>/<version>/         one TFDS dataset per source
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -140,8 +141,20 @@ class _Records(Sequence[RegionExample]):
     def _reader(self):
         import tensorflow_datasets as tfds  # a second's import, needed only where records are read
 
+        _allow_open_files()
         builder = tfds.builder_from_directory(self._folder)
         return builder.as_data_source(split=self._split, decoders={"image": tfds.decode.SkipDecoding()})
+
+
+def _allow_open_files(wanted: int = 65536) -> None:
+    """A shard stays open once it has been read; large corpora have more than the 1,024 files often allowed at first."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource  # not on every system
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        if soft != resource.RLIM_INFINITY and soft < most:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _example(record: Mapping[str, Any]) -> RegionExample:

@@ -118,7 +118,7 @@ def test_counts_are_those_of_the_records(one):
 @pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize("workers", [1, 2])
 def test_what_is_finished_is_not_done_again(one, tmp_path, streamed, workers, monkeypatch, capsys):
-    monkeypatch.setattr(shards, "LARGEST", 40)
+    monkeypatch.setattr(shards, "STREAMED", 40)
     with pytest.raises(InputError, match="item 70: broken"):
         build(tmp_path / "corpus", workers, streamed=streamed, fail=70)
     parts = tmp_path / ".corpus.building/.unfinished_shards/made"

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from data.curation.scan import Table
+from data.reading import records_in
 from data.report import Report
 from data.sources import Items, Source
-from medp_clip_jax.corpus import Corpus, open_corpus
 from medp_clip_jax.ontology import Ontology
 from medp_clip_jax.records import RegionExample
 
@@ -81,15 +81,10 @@ def _examples(
     directory: str, name: str, split: str, item: tuple[int, list[frozenset[int] | None]]
 ) -> Iterator[RegionExample]:
     begin, lost = item
-    records = _opened(directory).source(name, split)
+    records = records_in(directory, name, split)
     for number, regions in enumerate(lost):
         if regions is not None:
             yield without(records[begin + number], regions)
-
-
-@functools.lru_cache(maxsize=1)
-def _opened(directory: str) -> Corpus:
-    return open_corpus(directory)
 
 
 def without(example: RegionExample, regions: frozenset[int]) -> RegionExample:

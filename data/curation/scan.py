@@ -12,7 +12,8 @@ import numpy as np
 
 from data import parallel
 from data.curation import Finding, images, regions
-from medp_clip_jax.corpus import Corpus, open_corpus
+from data.reading import corpus_in, records_in
+from medp_clip_jax.corpus import Corpus
 from medp_clip_jax.errors import InputError
 
 AT_ONCE = 128  # records that a process looks at in one go
@@ -82,11 +83,8 @@ def scan(corpus: Corpus, config: Any, workers: int, folder: pathlib.Path, tell: 
             parts.append((name, split, total))
             ranges += [(name, split, begin, min(begin + AT_ONCE, count)) for begin in range(0, count, AT_ONCE)]
             total += count
-    modalities = sorted(
-        {m for e in corpus.manifest["sources"].values() for s in e["splits"].values() for m in s["modalities"]}
-    )
     table = Table(
-        corpus, parts, list(corpus.labels), modalities,
+        corpus, parts, list(corpus.labels), _modalities(corpus),
         *(np.zeros(total, np.uint64) for _ in range(3)), np.zeros(total, bool),
         np.memmap(folder / "thumbs", np.uint8, "w+", shape=(max(total, 1), images.THUMB, images.THUMB)),
         np.zeros(total, np.int32), np.zeros(total, np.int64), np.zeros(0, np.int32),
@@ -111,8 +109,8 @@ def scan(corpus: Corpus, config: Any, workers: int, folder: pathlib.Path, tell: 
 def scan_range(directory: str, config: Any, place: Range) -> tuple[dict[str, np.ndarray], list[Found]]:
     """Looks at some records of the corpus in `directory`: their columns of the table, and what was found in them."""
     name, split, begin, end = place
-    corpus, related, rows, modalities = _opened(directory)
-    records, count = corpus.source(name, split), end - begin
+    related, rows, modalities = _tables(directory)
+    records, count = records_in(directory, name, split), end - begin
     columns = {
         **{column: np.zeros(count, np.uint64) for column in ("exact", "look", "group")},
         "comparable": np.zeros(count, bool),
@@ -146,16 +144,20 @@ def scan_range(directory: str, config: Any, place: Range) -> tuple[dict[str, np.
 
 
 @functools.lru_cache(maxsize=1)
-def _opened(directory: str) -> tuple[Corpus, Callable[[str, str], bool], dict[str, int], dict[str, int]]:
-    corpus = open_corpus(directory)
-    ancestors = functools.lru_cache(maxsize=None)(corpus.ontology.ancestors)
-    names = {m for e in corpus.manifest["sources"].values() for s in e["splits"].values() for m in s["modalities"]}
+def _tables(directory: str) -> tuple[Callable[[str, str], bool], dict[str, int], dict[str, int]]:
+    """Whether one of two labels is a kind of the other; the rows of labels and of modalities."""
+    corpus = corpus_in(directory)
+    ancestors = functools.cache(corpus.ontology.ancestors)
     return (
-        corpus,
         lambda a, b: a in ancestors(b) or b in ancestors(a),
         {label: row for row, label in enumerate(corpus.labels)},
-        {modality: row for row, modality in enumerate(sorted(names))},
+        {modality: row for row, modality in enumerate(_modalities(corpus))},
     )
+
+
+def _modalities(corpus: Corpus) -> list[str]:
+    entries = corpus.manifest["sources"].values()
+    return sorted({name for entry in entries for split in entry["splits"].values() for name in split["modalities"]})
 
 
 def group_key(source: str, group: str) -> int:
