@@ -2,6 +2,7 @@
 
 import copy
 import json
+import pickle
 
 import cv2
 import hypothesis
@@ -119,6 +120,20 @@ def test_several_volumes_of_a_series_are_told_apart(tmp_path):
     assert len(examples) == 24 and len({example.image_id for example in examples}) == 24
     assert len({example.group for example in examples}) == 1
     assert {example.modality for example in examples} == {"mri"}
+
+
+@pytest.mark.parametrize("kind", ["BINARY", "RTSTRUCT"])
+def test_work_can_be_handed_to_other_processes(tmp_path, kind):
+    datasets = slices(AXIAL)
+    write_series(tmp_path / "in", datasets[:6] + datasets[7:])  # with a gap, so that something is left out
+    labels = stored_labels(AXIAL)
+    save(contours(datasets, labels, True) if kind == "RTSTRUCT" else seg(datasets, labels), tmp_path / "in/a.dcm")
+    report = Report()
+    source = open_dicom(tmp_path / "in", ONTOLOGY, ONTOLOGY, "train", report, {"step_mm": "0"})
+    items = pickle.loads(pickle.dumps(source.items["train"]))
+    examples = list(items.stream())
+    assert examples and examples == stream(source)
+    assert report.skipped == {"annotation off the slices": 1}  # what a worker reports is counted by its shard
 
 
 def test_names_of_structures_come_from_the_ontology_or_a_table(tmp_path, capsys):

@@ -221,9 +221,13 @@ def _volume(
         anatomy=anatomy_of(file),
         variant=variant,
         planes=() if stack.even else (stack.plane(),),
-        spacing=lambda: (*stack.slices[0].spacing, stack.distance),
+        spacing=functools.partial(_spacing, stack),
         burned_in=file.text("BurnedInAnnotation").upper() == "YES",
     )
+
+
+def _spacing(stack: Stack) -> tuple[float, ...]:
+    return *stack.slices[0].spacing, stack.distance
 
 
 def _single(file: File) -> Case:
