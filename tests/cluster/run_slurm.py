@@ -115,7 +115,8 @@ class Job:
         if not before <= saved == self.step():
             raise Failure(f"{how} at step {before}: saved step {saved}, but the metrics go to step {self.step()}")
         say(f"{how}: stopped and saved at step {saved}")
-        self.slurm("scontrol", "update", f"JobId={self.number}", "StartTime=now")  # SLURM would wait two minutes
+        # SLURM would wait two minutes, and a limit that was shortened would end the next start as well.
+        self.slurm("scontrol", "update", f"JobId={self.number}", "StartTime=now", "TimeLimit=60")
         self.wait("its next start", lambda: self.log.read_text().count("== start") == times + 1)
         self.wait("the next step", lambda: self.step() > saved)
 
@@ -145,8 +146,7 @@ def disturbed(job: Job) -> None:
     job.slurm("scontrol", "update", f"JobId={job.number}", f"TimeLimit={60 * int(hours) + int(minutes) + 3}")
     job.restarted_after("the signal before the time limit", 2, before)
 
-    job.slurm("scontrol", "update", f"JobId={job.number}", "TimeLimit=60")
-    job.wait("its end", lambda: job.field("JobState") == "COMPLETED")
+    job.wait("its end", lambda: job.field("JobState") == "COMPLETED", seconds=3600)
     expected, found = metrics(job.workdir.parent / "undisturbed"), metrics(job.workdir)
     if expected != found:
         different = next(step for step, pair in enumerate(zip(expected, found, strict=False)) if pair[0] != pair[1])
