@@ -12,6 +12,7 @@ import collections
 import io
 import json
 import pathlib
+import shutil
 import statistics
 import subprocess
 import sys
@@ -95,7 +96,7 @@ def measure(count: int, workers: int, folder: pathlib.Path, beam: bool = False) 
         "png_bytes": statistics.mean(len(record.image) for record in sample), "shards": len(entry["files"]),
         "checksum": entry["checksum"],
     }  # fmt: skip
-    subprocess.run(["rm", "-r", output], check=True)
+    shutil.rmtree(output)
     return result
 
 
@@ -145,7 +146,7 @@ def define_flags() -> None:
     flags.DEFINE_list("sizes", ["2000", "6000", "20000"], "Images of the builds that show how time and memory grow.")
     flags.DEFINE_integer("large", 200_000, "Images of the large build; 0: none.")
     flags.DEFINE_integer("pairs", 5, "Pairs of builds with one worker and with two.")
-    flags.DEFINE_integer("pair_size", 4000, "Images of these.")
+    flags.DEFINE_integer("pair_size", 20_000, "Images of these.")
     flags.DEFINE_integer("workers", 2, "Workers of the other builds.")
     flags.DEFINE_bool("beam", True, "Build on Beam's local runner, too, and compare.")
     flags.DEFINE_string("folder", "", "Where to build; a temporary folder if not given.")
