@@ -70,7 +70,11 @@ def letterbox(
     canvas = np.empty((size, size, 3), np.uint8)
     for edge in (np.s_[:y], np.s_[y + h :], np.s_[:, :x], np.s_[:, x + w :]):
         canvas[edge] = PADDING
-    canvas[y : y + h, x : x + w] = image[..., None] if image.ndim == 2 else image
+    if image.ndim == 3:
+        canvas[y : y + h, x : x + w] = image
+    else:  # several times as fast as to repeat the channel by broadcasting
+        for channel in range(3):
+            canvas[y : y + h, x : x + w, channel] = image
     return canvas, np.array([x, y, x + w, y + h], np.float32) / size
 
 

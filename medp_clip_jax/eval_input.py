@@ -121,7 +121,7 @@ def _element(loaded: Loaded, regions: np.ndarray, table: EvalTable, config, kind
         for kind in kinds:
             target = simulate.Target(box, None)
             if kind != "box" and table.has_mask[row]:
-                spans = region_spans(loaded, int(table.region_index[row]))
+                (spans,) = region_spans(loaded, [int(table.region_index[row])])
                 target = simulate.Target(spans.box, spans) if spans.column.size else target
             simulate.write_exact(element[kind], slot, target, view, kind)
     return element

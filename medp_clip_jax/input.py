@@ -98,7 +98,7 @@ def _crop(example: RegionExample, region: int, margin: float, rng: np.random.Gen
 def _target(loaded: Loaded, index: int, view: tuple[int, int, int, int]) -> simulate.Target | None:
     region: Region = loaded.example.regions[index]
     if region.rle:
-        return simulate.see_mask(region_spans(loaded, index), view, _LEAST_VISIBLE)
+        return simulate.see_mask(region_spans(loaded, [index])[0], view, _LEAST_VISIBLE)
     if augment.box_share(region.box, view) < _LEAST_VISIBLE:
         return None
     x0, y0, x1, y1 = region.box
@@ -131,6 +131,7 @@ def _element(
         labels[0], prompts["valid"][0] = index[example.regions[candidates[0]].label], True
         candidates = []  # the crop is the prompt
     row = 0
+    region_spans(loaded, [i for i in candidates[: settings.regions] if example.regions[i].rle])  # together is cheaper
     for candidate in candidates:
         if row == settings.regions:
             break

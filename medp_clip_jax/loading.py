@@ -116,17 +116,16 @@ def _is_grey(picture: Image.Image) -> bool:
     return True
 
 
-def region_spans(loaded: Loaded, index: int) -> Spans:
-    """Region `index`'s mask, read on first use; InputError names a bad record."""
-    found = loaded.masks.get(index)
-    if found is None:
-        example = loaded.example
-        try:
-            found = spans.read(example.regions[index].rle, example.height, example.width)
-        except InputError as error:
-            raise InputError(f"{example.dataset}/{example.image_id}: {error}") from error
-        loaded.masks[index] = found
-    return found
+def region_spans(loaded: Loaded, indices: Sequence[int]) -> list[Spans]:
+    """The masks of some regions, read together on first use; InputError names a bad record."""
+    example = loaded.example
+    missing = [index for index in indices if index not in loaded.masks]
+    try:
+        read = spans.read([example.regions[index].rle for index in missing], example.height, example.width)
+    except InputError as error:
+        raise InputError(f"{example.dataset}/{example.image_id}: {error}") from error
+    loaded.masks.update(zip(missing, read, strict=True))
+    return [loaded.masks[index] for index in indices]
 
 
 def max_side(config) -> int:

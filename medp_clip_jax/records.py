@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -121,33 +122,49 @@ def decode_mask(rle: bytes, height: int, width: int) -> np.ndarray:
 
 def check_mask(rle: bytes, height: int, width: int) -> None:
     """Raises InputError if COCO compressed RLE counts do not fill exactly that size."""
-    mask_runs(rle, height, width)
+    mask_runs([rle], height, width)
 
 
-def mask_runs(rle: bytes, height: int, width: int) -> np.ndarray:
-    """Run lengths int64 [runs] of COCO compressed RLE counts, down the columns, the first outside the mask; InputError
-    if they do not fill exactly that size."""
-    runs = _runs(rle)
+def mask_runs(rles: Sequence[bytes], height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Run lengths int64 [runs] of several masks as COCO compressed RLE counts, down the columns, the first of each
+    outside the mask, one mask after the other, and how many runs each has, int64 [masks]; InputError if any does not
+    fill exactly that size."""
     # pycocotools writes past its buffer on counts that overrun the image, so they are added up first
-    if runs.size == 0 or runs.min() < 0 or runs.sum() != height * width:
-        found = "is a box without a mask" if not rle else f"has run lengths that do not fill {width} x {height} px"
-        raise InputError(f"the region {found}: ask `region.rle` first, or rebuild a damaged corpus")
-    return runs
+    found = _runs(rles)
+    if found is not None:
+        runs, count = found
+        if runs.min() >= 0 and (np.add.reduceat(runs, np.cumsum(count) - count) == height * width).all():
+            return runs, count
+    problem = "is a box without a mask" if not all(rles) else f"has run lengths that do not fill {width} x {height} px"
+    raise InputError(f"the region {problem}: ask `region.rle` first, or rebuild a damaged corpus")
 
 
-def _runs(rle: bytes) -> np.ndarray:
-    """Run lengths int64 [runs] of a COCO string: base-32 digits, low first, bit 5 = more follow; differences to two
-    back."""
-    digits = np.frombuffer(rle, np.uint8).astype(np.int64) - 48
-    ends = np.flatnonzero((digits & 32) == 0)
-    if digits.size == 0 or digits.min() < 0 or digits.max() > 63 or ends.size == 0 or ends[-1] != digits.size - 1:
-        return np.zeros(0, np.int64)
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    place = np.arange(digits.size) - np.repeat(starts, ends - starts + 1)
-    if place.max() > 11:
-        return np.zeros(0, np.int64)
+def _runs(rles: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray] | None:
+    """Run lengths and their number per mask; None where a string is none of COCO's: base-32 digits, low first, bit 5 =
+    more follow; from the fourth run of a mask on, differences to two back."""
+    text = b"".join(rles)
+    digits = np.frombuffer(text, np.uint8).astype(np.int64) - 48
+    last = (digits & 32) == 0
+    stops = np.cumsum([len(rle) for rle in rles])  # of the strings
+    if not all(rles) or digits.min() < 0 or digits.max() > 63 or not last[stops - 1].all():
+        return None
+    ends = np.flatnonzero(last)
+    length = np.diff(ends, prepend=-1)  # digits of each run
+    if length.max() > 12:
+        return None
+    starts = ends - length + 1
+    place = np.arange(digits.size) - np.repeat(starts, length)
     runs = np.add.reduceat((digits & 31) << (5 * place), starts)
-    runs -= np.where(digits[ends] & 16, np.int64(1) << (5 * (ends - starts + 1)), 0)  # the sign
-    runs[1::2] = np.cumsum(runs[1::2])
-    runs[2::2] = np.cumsum(runs[2::2])
-    return runs
+    runs -= np.where(digits[ends] & 16, np.int64(1) << (5 * length), 0)  # the sign
+    count = np.diff(np.searchsorted(ends, stops), prepend=0)
+    first = np.cumsum(count) - count
+    number = np.arange(runs.size) - np.repeat(first, count)
+    origin = np.repeat(first, count)
+    for parity in (0, 1):  # sums over every other run of all masks, less what came before the mask
+        chosen = number % 2 == parity
+        if parity == 0:
+            chosen &= number > 0
+        sums = np.cumsum(np.where(chosen, runs, 0))
+        before = (sums - np.where(chosen, runs, 0))[origin]
+        runs = np.where(chosen, sums - before, runs)
+    return runs, count

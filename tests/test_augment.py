@@ -76,7 +76,7 @@ def test_a_marker_stays_under_its_mask_box_and_click(seed, mirror, reduced):
     x, y = rng.integers(0, (width - w, height - h))
     mask = np.zeros((height, width), bool)
     mask[y : y + h, x : x + w] = True
-    target = simulate.see_mask(spans.read(encode_mask(mask), *mask.shape), view, 0.5)
+    target = simulate.see_mask(spans.read([encode_mask(mask)], *mask.shape)[0], view, 0.5)
     hypothesis.assume(target is not None)
 
     factor = 2 if reduced else 1  # images are kept reduced, masks are not

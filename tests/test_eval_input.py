@@ -76,7 +76,9 @@ def test_prompts_are_exact(records):
             )
             click = np.array(simulate.centre_click(mask)) / size
             np.testing.assert_allclose(batch["prompts"]["point"].points[slot][0], click, atol=1e-6)
-            area = simulate.area_map(spans.read(encode_mask(mask), *mask.shape), (0, 0, image.width, image.height), 16)
+            area = simulate.area_map(
+                spans.read([encode_mask(mask)], *mask.shape)[0], (0, 0, image.width, image.height), 16
+            )
             np.testing.assert_array_equal(batch["prompts"]["mask"].masks[slot], area)
 
 

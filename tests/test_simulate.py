@@ -13,7 +13,7 @@ SEEDS = st.integers(0, 2**31)
 
 
 def spans_of(mask: np.ndarray) -> spans.Spans:
-    return spans.read(encode_mask(mask), *mask.shape)
+    return spans.read([encode_mask(mask)], *mask.shape)[0]
 
 
 def random_mask(rng: np.random.Generator, height: int, width: int) -> np.ndarray:

@@ -19,7 +19,7 @@ def random_mask(rng: np.random.Generator, height: int, width: int) -> np.ndarray
 
 
 def spans_of(mask: np.ndarray) -> spans.Spans:
-    return spans.read(encode_mask(mask), *mask.shape)
+    return spans.read([encode_mask(mask)], *mask.shape)[0]
 
 
 @hypothesis.given(SIDES, SIDES, SEEDS)
@@ -51,6 +51,18 @@ def test_a_picture_is_the_mask_in_the_box(height, width, seed, step):
         assert spans.contains(found, x + rng.random(), y + rng.random()) == mask[y, x]
 
 
+@hypothesis.given(SIDES, SIDES, SEEDS, st.integers(0, 5))
+def test_masks_read_together_are_those_read_alone(height, width, seed, count):
+    rng = np.random.default_rng(seed)
+    rles = [encode_mask(random_mask(rng, height, width)) for _ in range(count)]
+    together = spans.read(rles, height, width)
+    assert len(together) == count
+    for rle, found in zip(rles, together, strict=True):
+        (alone,) = spans.read([rle], height, width)
+        for name in ("column", "low", "high"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(alone, name))
+
+
 def test_counts_of_another_size_are_refused():
     with pytest.raises(InputError, match="do not fill 9 x 8 px"):
-        spans.read(encode_mask(np.ones((8, 8), bool)), 8, 9)
+        spans.read([encode_mask(np.ones((8, 8), bool))], 8, 9)
