@@ -1,7 +1,7 @@
 """Our side of `benchmarks.input_throughput`: the training input as `medp_clip_jax.train` reads it.
 
-Arguments are one JSON object; then each line on stdin asks for a round, and each line on stdout answers with its seconds
-and CPU seconds.
+Arguments are one JSON object; then each line on stdin asks for a round, and each line on stdout answers with its
+seconds and CPU seconds.
 """
 
 import json
@@ -9,6 +9,8 @@ import sys
 import time
 import types
 from importlib.metadata import version
+
+from absl import flags
 
 from benchmarks.input_clock import cpu_seconds
 from configs import common
@@ -19,6 +21,7 @@ from medp_clip_jax.tokenizer import load_tokenizer
 
 def main() -> None:
     case = json.loads(sys.argv[1])
+    flags.FLAGS.mark_as_parsed()  # grain's worker processes read flags
     config = common.get_config()
     config.seed, config.train.steps = case["seed"], case["examples"] // case["batch"]
     config.model.image.size, config.model.text.context = case["size"], case["context"]

@@ -149,7 +149,7 @@ def _element(
     scale = width / example.width, height / example.height  # of the stored image to its decoded pixels
     table = augment.jitter_table(settings.jitter, rng)
     box = [edge * side for edge, side in zip(view, scale * 2, strict=True)]
-    image, rectangle = augment.letterbox(loaded.picture, config.model.image.size, box, table, mirror)
+    image, rectangle = augment.letterbox(loaded.picture, config.model.image.size, box, table, mirror, gap=1.0)
     told = functools.partial(ontology.caption, example, style=settings.caption, view=view, mirrored=mirror)
     caption = told(rng=rng)
     text = np.asarray(tokenizer([caption], config.model.text.context)[0], np.int32)

@@ -59,6 +59,13 @@ class ImageCache:
                 self._kept[index] = loaded
         return loaded
 
+    def __getstate__(self) -> dict:
+        """What a worker process needs: it has a lock and decoded images of its own."""
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"} | {"_kept": {}}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())
+
 
 class ShuffledEpochs:
     """Endless random access to records: every epoch is a permutation of its own, a function of seed and epoch.
@@ -107,13 +114,14 @@ def load(example: RegionExample, side: int) -> Loaded:
 
 
 def _is_grey(picture: Image.Image) -> bool:
-    """Whether the channels of a picture in RGB agree; a line across the middle tells colour in nearly all cases."""
-    middle = picture.height // 2
-    for part in (picture.crop((0, middle, picture.width, middle + 1)), picture):
-        pixels = np.asarray(part)
-        if not (np.array_equal(pixels[..., 0], pixels[..., 1]) and np.array_equal(pixels[..., 0], pixels[..., 2])):
+    """Whether the channels of a picture in RGB agree; a few pixels of its diagonal tell colour in nearly all cases."""
+    width, height = picture.size
+    for step in range(8):
+        red, green, blue = picture.getpixel((step * width // 8, step * height // 8))
+        if not red == green == blue:
             return False
-    return True
+    pixels = np.asarray(picture)
+    return np.array_equal(pixels[..., 0], pixels[..., 1]) and np.array_equal(pixels[..., 0], pixels[..., 2])
 
 
 def region_spans(loaded: Loaded, indices: Sequence[int]) -> list[Spans]:
