@@ -43,7 +43,14 @@ RANGES = {  # least and greatest value -> fields; all the numbers of a section o
     (258, math.inf): ("model.text.vocab",),  # bytes, start and end
     (0, math.inf): (
         *("model.prompt.octaves", "model.prompt.glimpse", "model.prompt.context", "model.prompt.margin"),
-        *("data.temperature", "data.weights", "input.jitter", "input.prompt_kinds", "input.cache_images"),
+        *(
+            "data.temperature",
+            "data.weights",
+            "input.jitter",
+            "input.prompt_kinds",
+            "input.cache_images",
+            "input.workers",
+        ),
         *("loss.image_text", "loss.region_to_text", "loss.text_to_region", "loss.tau"),
         *("optim.learning_rate", "optim.weight_decay", "optim.module_rates", "train.eval_every", "eval.gallery"),
     ),

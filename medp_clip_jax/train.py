@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import grain
 import jax
 import numpy as np
 from absl import flags
@@ -22,6 +21,7 @@ from medp_clip_jax import checkpoint, evaluate, flops, processes, results, shard
 from medp_clip_jax.config import validate
 from medp_clip_jax.errors import InputError, run_cli
 from medp_clip_jax.goodput import Goodput
+from medp_clip_jax.input import iterate as ahead
 from medp_clip_jax.input import label_prior, train_dataset
 from medp_clip_jax.metrics import MetricWriter
 from medp_clip_jax.models.clip import MedPCLIP
@@ -182,10 +182,9 @@ def make_bank(run: Run, config: Any, mesh: jax.sharding.Mesh) -> Bank:
 
 
 def iterate(run: Run, config: Any, start: int) -> Iterator[dict[str, np.ndarray]]:
-    """This process's part of the batches from `start` on, prepared by threads while the devices work."""
+    """This process's part of the batches from `start` on, prepared while the devices work."""
     batches = train_dataset(run.corpus, config, run.tokenizer, run.labels, jax.process_index(), jax.process_count())
-    options = grain.ReadOptions(num_threads=config.input.threads, prefetch_buffer_size=config.input.threads)
-    return iter(batches[start:].to_iter_dataset(options))
+    return ahead(batches[start:], config)
 
 
 def timed_next(batches: Iterator[Any], clock: Goodput, metrics: dict[str, jax.Array] | None) -> Any:
