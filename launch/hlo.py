@@ -14,6 +14,10 @@ import numpy as np
 BITS = {"pred": 8, "token": 0, "opaque": 0}  # the others carry their width in their name: bf16, f8e4m3fn, s4
 KINDS = ("all-gather", "reduce-scatter", "all-reduce", "all-to-all", "ragged-all-to-all", "collective-permute")
 _ARRAY = re.compile(r"([a-z]+\d*[a-z0-9]*)\[([0-9,]*)\]")
+# A mesh of named axes, the order of its devices, and the axes that a group runs along.
+_MESH = re.compile(
+    r"replica_groups=mesh\[([^\]]*)\](?:, device_ids=\(\[([\d,]+)\](?:T\(([\d,]+)\))?\))?,? \{((?:'\w+'(?:, ?)?)+)\}"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,19 +155,40 @@ def bits(kind: str) -> int:
 
 
 def groups(instruction: Instruction, devices: int) -> list[list[int]]:
-    """The groups of devices that a collective joins, from either notation of `replica_groups` or the pairs."""
+    """The groups of devices that a collective joins, from any notation of `replica_groups` or from the pairs.
+
+    Raises:
+      ValueError: a notation that is not known.
+    """
     pairs = instruction.attribute("source_target_pairs")
     if pairs is not None:
         return [[int(n) for n in pair.split(",")] for pair in re.findall(r"\{(\d+,\d+)\}", pairs)]
     text = instruction.attribute("replica_groups") or "{}"
-    listed = re.findall(r"\{([\d,]+)\}", text)
-    if listed:
-        return [[int(n) for n in group.split(",")] for group in listed]
-    iota = re.match(r"\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", text)
-    if not iota:
+    if text == "{}":
         return [list(range(devices))]
-    shape, dims, order = ([int(n) for n in part.split(",")] if part else None for part in iota.groups())
-    return np.arange(math.prod(dims)).reshape(dims).transpose(order).reshape(shape).tolist()
+    if text.startswith("{"):
+        return [_numbers(group) for group in re.findall(r"\{([\d,]+)\}", text)]
+    iota = re.match(r"\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?$", text)
+    if iota:
+        return _iota(iota[2], iota[3]).reshape(_numbers(iota[1])).tolist()
+    mesh = _MESH.search(instruction.attributes)
+    if not mesh:
+        raise ValueError(f"replica_groups of {instruction.name}: unknown notation {text}")
+    sizes = {name: int(size) for name, size in re.findall(r"'(\w+)'=(\d+)", mesh[1])}
+    order = _iota(mesh[2] or ",".join(map(str, sizes.values())), mesh[3]).reshape(list(sizes.values()))
+    joined = [list(sizes).index(name) for name in re.findall(r"'(\w+)'", mesh[4])]
+    rest = [axis for axis in range(len(sizes)) if axis not in joined]
+    return order.transpose(rest + joined).reshape(-1, math.prod(order.shape[axis] for axis in joined)).tolist()
+
+
+def _iota(dims: str, permutation: str | None) -> np.ndarray:
+    """The devices in order, reshaped and transposed."""
+    devices = np.arange(math.prod(_numbers(dims))).reshape(_numbers(dims))
+    return devices.transpose(_numbers(permutation)) if permutation else devices
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(n) for n in text.split(",")]
 
 
 def _collective(

@@ -140,14 +140,22 @@ def test_a_tpu_program_counts_each_transfer_once_and_those_between_slices_as_sen
     ]
 
 
-def test_both_notations_of_groups_name_the_same_devices():
+def test_all_notations_of_groups_name_the_same_devices():
     def read(attributes: str) -> list[list[int]]:
         return hlo.groups(hlo.Instruction("x", "f32[]", "all-reduce", (), f", {attributes}", False), 8)
 
     assert read("replica_groups=[2,4]<=[8], use_global_device_ids=true") == [[0, 1, 2, 3], [4, 5, 6, 7]]
-    assert read("replica_groups=[4,2]<=[2,4]T(1,0), channel_id=1") == [[0, 4], [1, 5], [2, 6], [3, 7]]
-    assert read("replica_groups={{0,4},{1,5},{2,6},{3,7}}, channel_id=1") == [[0, 4], [1, 5], [2, 6], [3, 7]]
+    mesh = "replica_groups=mesh['axis_0'=1,'axis_1'=2,'axis_2'=4], device_ids=([4,2]T(1,0)) "
+    assert read(mesh + "{'axis_1'}, dimensions={1}") == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    assert read(mesh + "{'axis_1','axis_2'}, channel_id=3") == [[0, 2, 4, 6, 1, 3, 5, 7]]
+    assert read("replica_groups=mesh['a'=2,'b'=4] {'b'}") == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    across = [[0, 4], [1, 5], [2, 6], [3, 7]]
+    assert read("replica_groups=[4,2]<=[2,4]T(1,0), channel_id=1") == across
+    assert read("replica_groups={{0,4},{1,5},{2,6},{3,7}}, channel_id=1") == across
+    assert read(mesh + "{'axis_2'}") == [[0, 2, 4, 6], [1, 3, 5, 7]]
     assert read("replica_groups={}") == [list(range(8))]
+    with pytest.raises(ValueError, match="unknown notation"):
+        read("replica_groups=something, channel_id=1")
 
 
 @pytest.mark.parametrize(
