@@ -68,6 +68,8 @@ def step_flops(config: Any, labels: int, parameters: int = 0) -> StepFlops:
     }
     recompute = batch * (_again(model, model.image, tokens) + _again(model, model.text, text))
     recompute += regions * _region_again(model, tokens)
+    if model.remat != "none":
+        recompute += forward["prompts"] + forward["windows"]
     if regions:
         recompute += labels * _again(model, model.text, label)
     if config.train.accumulate > 1:  # each microbatch is embedded a second time for its gradient
