@@ -12,6 +12,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import statistics
 import subprocess
 import sys
@@ -54,6 +55,8 @@ class Row:
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise InputError(f"unexpected argument {argv[1]!r}; flags look like --peer_python=PATH")
+    if not shutil.which(PEER.value):
+        raise InputError(f"--peer_python={PEER.value}: no such program; name a Python with torch and open_clip_torch")
     device = DEVICE.value if DEVICE.value != "auto" else ("gpu" if has_gpu() else "cpu")
     about: dict[str, None] = {}
     print("| work | model | unit | ours | peer | ours / peer | MFU ours | MFU peer |\n|" + "---|" * 8, flush=True)
@@ -150,19 +153,14 @@ class Side:
             sorted(os.sched_getaffinity(0))[: case["threads"]] if case["device"] == "cpu" else os.sched_getaffinity(0)
         )
         self.name = name
-        try:
-            self.process = subprocess.Popen(
-                [python, *arguments, json.dumps(case)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                env=env,
-                preexec_fn=lambda: os.sched_setaffinity(0, cores),
-            )
-        except OSError as error:
-            raise InputError(
-                f"--peer_python={python}: cannot be run ({error.strerror}); name a Python binary"
-            ) from None
+        self.process = subprocess.Popen(
+            [python, *arguments, json.dumps(case)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=env,
+            preexec_fn=lambda: os.sched_setaffinity(0, cores),
+        )
         self.about = self._answer()
 
     def __enter__(self) -> "Side":
