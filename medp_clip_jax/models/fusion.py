@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from einops import rearrange
 
 from medp_clip_jax.models.layers import constrain
-from medp_clip_jax.models.vit import ImageFeatures, Images, RegionStream, VisionTransformer
+from medp_clip_jax.models.vit import ImageFeatures, Images, RegionStream, VisionTransformer, normalised_pixels
 from medp_clip_jax.prompts import RegionPrompts, coverage, has_prompt, mask_boxes
 
 Array = jax.Array
@@ -123,6 +123,7 @@ class PromptEncoder(nn.Module):
         parts = nn.gelu(constrain(parts, "batch", "tokens", None, "hidden"))
         parts = constrain(nn.Dense(hidden, dtype=dtype, name="shape_2")(parts), "batch", "tokens", None, "hidden")
         joint = jnp.where(present[..., None], parts, 0).sum(2)  # a sum: no order among the prompts of a region
+        images = Images(normalised_pixels(images.pixels, c), images.rectangle)
         close = windows(prompts, images.rectangle, c.prompt.margin, c.prompt.click_window)
         if c.prompt.glimpse:
             seen = Glimpse(c.prompt.glimpse, hidden, dtype, name="glimpse")(images, prompts, close, sigma)
@@ -150,7 +151,10 @@ class Tokens(nn.Module):
 
     def setup(self) -> None:
         image = self.config.image
-        self.encoder = PromptEncoder(self.config)
+        # Encoded anew in the backward pass: little work, and kept through all blocks it is much memory.
+        again = self.config.remat != "none"
+        self.encoder = (nn.remat(PromptEncoder) if again else PromptEncoder)(self.config)
+        self.coverage = jax.checkpoint(coverage, static_argnums=2) if again else coverage
         # s = 10 * parameter: a plain scale moves too little under Adam to matter
         self.bias_scale = self.param("bias_scale", nn.initializers.constant(0.1), (image.depth, image.heads))
         self.log_sigma = self.param("log_sigma", nn.initializers.constant(jnp.log(0.375)), ())  # of a click, in patches
@@ -174,7 +178,7 @@ class Tokens(nn.Module):
         c = self.config
         sigma = jnp.exp(self.log_sigma)
         grid = images.pixels.shape[1] // c.image.patch
-        covered = coverage(prompts, canvas_window(images.rectangle)[:, None], grid, sigma)
+        covered = self.coverage(prompts, canvas_window(images.rectangle)[:, None], grid, sigma)
         covered = rearrange(covered, "b k y x -> b k (y x)")
         if keep is not None:  # a region all of whose patches are dropped is left with its glimpse
             covered = jnp.take_along_axis(covered, keep[:, None], 2)

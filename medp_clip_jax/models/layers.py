@@ -148,12 +148,13 @@ class Block(nn.Module):
         if x is not None:
             mixed, kept = self.attn(self.ln_1(x), bias, self.causal)
             x = x + mixed
-            x = constrain(x + self.mlp(self.ln_2(x)), "batch", "tokens", "width")
-        if regions is not None:
+        if regions is not None:  # before x's perceptron: the gradient then never holds both at once
             logits = scale[:, None, None] * coverage[:, None]
             logits = (logits if bias is None else logits + bias).astype(regions.dtype)
             regions = regions + self.attn.read(self.ln_1(regions), kept, logits)
             regions = constrain(regions + self.mlp(self.ln_2(regions)), "batch", "tokens", "width")
+        if x is not None:
+            x = constrain(x + self.mlp(self.ln_2(x)), "batch", "tokens", "width")
         return (x, regions), (kept if regions is None else None)
 
 

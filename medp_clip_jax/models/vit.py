@@ -34,7 +34,7 @@ class ImageFeatures:
     embedding: Array  # [batch, dim], L2-normalised: the global view
     patches: Array  # [batch, patches, width], the last block's output
     kept: KeysValues  # keys and values of every block, [depth, batch, 1 + patches, heads, head_dim]
-    pixels: Array  # [batch, size, size, 3], normalised model input
+    pixels: Array  # [batch, size, size, 3], as they came
     rectangle: Array  # [batch, 4]: the image on the canvas
     canvas: Array  # bool [batch, patches]: patches without any image, hidden from attention
 
@@ -52,6 +52,12 @@ def normalise(x: Array) -> Array:
     """L2-normalises the last axis in float32."""
     x = x.astype(jnp.float32)
     return x * jax.lax.rsqrt(jnp.maximum(jnp.square(x).sum(-1, keepdims=True), 1e-12))
+
+
+def normalised_pixels(pixels: Array, config: Any) -> Array:
+    """Pixels [batch, size, size, 3], uint8 or float in [0, 1], with the model section's mean and deviation: float32."""
+    scale = 1 / 255 if pixels.dtype == jnp.uint8 else 1.0
+    return (pixels.astype(jnp.float32) * scale - jnp.array(config.mean)) / jnp.array(config.std)
 
 
 class VisionTransformer(nn.Module):
@@ -76,7 +82,7 @@ class VisionTransformer(nn.Module):
         self.proj = self.param("proj", nn.initializers.normal(std), (image.width, c.embed))
 
     def prepare(self, images: Images | Array) -> Images:
-        """Normalised float32 pixels; a bare array [batch, size, size, 3] fills its canvas.
+        """Images with pixels as they came, a quarter of their normalised size; a bare array fills its canvas.
 
         Raises:
           ValueError: the canvas is not square or not a multiple of the patch size.
@@ -90,11 +96,7 @@ class VisionTransformer(nn.Module):
                 f"images: expected [batch, size, size, 3] with size a multiple of {patch}, "
                 f"got {images.pixels.shape}; use the processor"
             )
-        scale = 1 / 255 if images.pixels.dtype == jnp.uint8 else 1.0
-        pixels = (jnp.asarray(images.pixels, jnp.float32) * scale - jnp.array(self.config.mean)) / jnp.array(
-            self.config.std
-        )
-        return Images(pixels, jnp.asarray(images.rectangle, jnp.float32))
+        return Images(jnp.asarray(images.pixels), jnp.asarray(images.rectangle, jnp.float32))
 
     def __call__(
         self, images: Images, stream: RegionStream | None = None, keep: Array | None = None
@@ -122,7 +124,8 @@ class VisionTransformer(nn.Module):
 
     def _embed(self, pixels: Array, grid: int, keep: Array | None) -> Array:
         dtype = jnp.dtype(self.config.dtype)
-        patches = rearrange(pixels.astype(dtype), "b (y p) (x q) c -> b (y x) (p q c)", y=grid, x=grid)
+        pixels = normalised_pixels(pixels, self.config).astype(dtype)
+        patches = rearrange(pixels, "b (y p) (x q) c -> b (y x) (p q c)", y=grid, x=grid)
         positions = self._positions(grid).astype(dtype)[None]
         if keep is not None:
             patches = jnp.take_along_axis(patches, keep[..., None], 1)
