@@ -1,7 +1,7 @@
 """The PyTorch side of `benchmarks.input_throughput`: a DataLoader over plain files, with Pillow and pycocotools.
 
-Runs in the peer's Python, which needs torch, pycocotools, tokenizers and scipy and nothing of this repository. Arguments
-are one JSON object; then each line on stdin asks for a round, and each line on stdout answers with its seconds and CPU
+Runs in the peer's Python, which needs torch, pycocotools, tokenizers and scipy and nothing of this repository.
+Arguments are one JSON object; then each line on stdin asks for a round, and each line on stdout answers with its seconds and CPU
 seconds.
 """
 

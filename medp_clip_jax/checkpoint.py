@@ -69,8 +69,8 @@ def finish(checkpointer: ocp.training.Checkpointer) -> None:
 
 def _unwritten(checkpointer: ocp.training.Checkpointer, error: Exception) -> InputError:
     return InputError(
-        f"{checkpointer.directory}: a checkpoint cannot be written ({_reason(error)}); make room there and start again: "
-        "the run continues from the last one that was"
+        f"{checkpointer.directory}: a checkpoint cannot be written ({_reason(error)}); make room there and start "
+        "again: the run continues from the last one that was"
     )
 
 
