@@ -55,8 +55,8 @@ def letterbox(
     `pixels` is uint8 [height, width] or [height, width, 3], or a Pillow image of mode L or RGB; `box` (x0, y0, x1, y1)
     in its pixels, `table` uint8 [256] is applied to the values and `mirror` swaps left and right of the image, not of
     the padding; with `gap` 1 an image of more than twice the size is first averaged over whole pixels, which is faster
-    and nearly the same (Pillow's `reducing_gap`). Returns the canvas, uint8 [size, size, 3], and the rectangle that the image fills on it, float32 [4] as
-    (x0, y0, x1, y1) in [0, 1].
+    and nearly the same (Pillow's `reducing_gap`). Returns the canvas, uint8 [size, size, 3], and the rectangle that the
+    image fills on it, float32 [4] as (x0, y0, x1, y1) in [0, 1].
     """
     picture = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
     box = (0, 0, *picture.size) if box is None else tuple(box)
