@@ -3,11 +3,15 @@
 import dataclasses
 import functools
 import hashlib
+import multiprocessing
+import os
+import signal
 import threading
 from collections.abc import Iterator, Sequence
 
 import grain
 import numpy as np
+from absl import flags
 
 from medp_clip_jax import augment, simulate
 from medp_clip_jax.errors import InputError
@@ -210,9 +214,24 @@ def iterate(batches: grain.MapDataset, config) -> Iterator[dict]:
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
     if not workers:
         return iter(batches.to_iter_dataset(options))
+    if not flags.FLAGS.is_parsed():  # grain asks for flags of its own, also in programs without any
+        flags.FLAGS.mark_as_parsed()
     options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
     several = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
-    return iter(batches.to_iter_dataset(options).mp_prefetch(several))
+    return iter(batches.to_iter_dataset(options).mp_prefetch(several, _start_worker))
+
+
+def _start_worker(index: int, count: int) -> None:
+    """A worker lives as long as the process that it works for, which alone decides what a signal to the job means."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 def label_prior(corpus, config, bank, examples: int = 2000) -> np.ndarray:

@@ -1,6 +1,11 @@
 """The training input is a function of (configuration, step): processes, threads and caches change nothing."""
 
 import dataclasses
+import os
+import pathlib
+import signal
+import subprocess
+import sys
 
 import grain
 import numpy as np
@@ -86,6 +91,58 @@ def test_a_batch_depends_on_its_step_alone(records):
     settings.seed = 1
     assert any((train(records, settings)[0]["image"] != batches[0]["image"]).ravel())
     assert any((batches[0]["image"] != batches[1]["image"]).ravel())
+
+
+@pytest.mark.parametrize("start", [0, 3])
+def test_processes_that_prepare_batches_change_nothing(records, start):
+    dataset = train(records, config(cache_images=0))[start:]
+    batches = medp_input.iterate(dataset, config(workers=2))
+    for step in range(5 - start):
+        assert_same(next(batches), dataset[step])
+    with pytest.raises(StopIteration):
+        next(batches)
+    batches.close()
+
+
+def test_an_error_in_a_worker_reaches_the_user():
+    damaged = dataclasses.replace(example(), image=b"no image")
+    batches = medp_input.iterate(train(corpus({"a": {"train": [damaged]}}), config()), config(workers=1))
+    with pytest.raises(InputError, match="tiny/a: cannot read the image"):
+        next(batches)
+    batches.close()
+
+
+PROGRAM = """
+import os, signal, sys
+import test_input
+from tiny_corpus import config, random_corpus
+
+if __name__ == "__main__":
+    from medp_clip_jax.input import iterate
+    dataset = test_input.train(random_corpus(a=11, b=5), config())
+    batches = iterate(dataset, config(workers=2))
+    test_input.assert_same(next(batches), dataset[0])
+    signal.signal(signal.SIGTERM, lambda *_: print("asked to stop", flush=True))
+    os.killpg(0, signal.SIGTERM)  # as a scheduler does
+    for step in range(1, 5):
+        test_input.assert_same(next(batches), dataset[step])
+    print("the same", flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_workers_serve_a_program_without_flags_and_end_with_it(tmp_path):
+    (tmp_path / "program.py").write_text(PROGRAM)
+    paths = os.pathsep.join([str(pathlib.Path(__file__).parent), str(pathlib.Path(__file__).parents[1])])
+    process = subprocess.Popen(
+        [sys.executable, str(tmp_path / "program.py")],
+        env={**os.environ, "PYTHONPATH": paths}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    # the pipe closes when the last worker has gone, although the program was killed
+    told = process.communicate(timeout=120)[0]
+    assert process.returncode == -signal.SIGKILL, told
+    assert told.split("\n")[:2] == ["asked to stop", "the same"], told
 
 
 def test_images_without_regions_stay_and_are_padding(records):
