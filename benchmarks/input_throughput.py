@@ -4,9 +4,11 @@ python -m benchmarks.input_throughput --peer_python=PEERS/bin/python
 
 `PEERS` is an environment with torch, pycocotools, tokenizers and scipy, apart from this one. Both sides make, from the
 same encoded bytes, batches of uint8 canvases with the same number of prompted regions, mask maps and tokens: random
-view, letterbox, value jitter, prompt simulation, tokenising. JPEGs are decoded at a fraction of their size on both
-sides. Rounds alternate, so that both meet the same machine, and the side that waits is stopped; a ratio is the median
-over rounds. The table ends with the cores that accelerators need at the measured rate.
+view, letterbox, value jitter, prompt simulation, tokenising. On both sides JPEGs are decoded at a fraction of their
+size, large images are averaged before they are scaled, and central clicks are searched on the same grid. Either side
+may use threads or processes, as many as there are cores; its faster is taken. Rounds alternate, so that both meet the
+same machine, and the side that waits is stopped; a ratio is the median over rounds. The table ends with the cores that
+accelerators need at the measured rate. It takes some two minutes.
 """
 
 import contextlib
@@ -30,14 +32,16 @@ from medp_clip_jax.errors import InputError, run_cli
 
 PEER = flags.DEFINE_string("peer_python", None, "Python with torch, pycocotools, tokenizers and scipy.", required=True)
 KINDS = flags.DEFINE_list("kinds", ["jpeg", "png"], "Files to compare on.")
-IMAGES = flags.DEFINE_integer("images", 128, "Different images of each kind.", lower_bound=1)
-ROUNDS = flags.DEFINE_integer("rounds", 5, "Rounds of each side.", lower_bound=1)
-BATCHES = flags.DEFINE_integer("batches", 16, "Batches per round.", lower_bound=1)
+IMAGES = flags.DEFINE_integer("images", 64, "Different images of each kind.", lower_bound=1)
+ROUNDS = flags.DEFINE_integer("rounds", 3, "Rounds of each side.", lower_bound=1)
+BATCHES = flags.DEFINE_integer("batches", 8, "Batches per round.", lower_bound=1)
 BATCH = flags.DEFINE_integer("batch", 32, "Images per batch.", lower_bound=1)
 REGIONS = flags.DEFINE_integer("regions", 8, "Regions per image.", lower_bound=1)
 CORES = flags.DEFINE_integer("cores", 2, "Cores for each side.", lower_bound=1)
-OURS = flags.DEFINE_list("ours", ["threads", "workers"], "Settings of ours to try; the faster is taken.")
-PREFETCH = flags.DEFINE_list("prefetch", ["2", "4"], "Prefetch factors of the peer to try; the fastest is taken.")
+MEANS = ["threads", "workers"]
+OURS = flags.DEFINE_list("ours", MEANS, "What prepares our batches: threads, workers or both to take the faster.")
+THEIRS = flags.DEFINE_list("theirs", MEANS, "What prepares the peer's batches, likewise.")
+PREFETCH = flags.DEFINE_list("prefetch", ["2"], "Prefetch factors of the peer to try; the fastest is taken.")
 FOLDER = flags.DEFINE_string("folder", "", "Keep the files here and use those of an earlier run; default: temporary.")
 
 HERE = pathlib.Path(__file__).parent
@@ -47,6 +51,9 @@ UTILISATION = 0.5
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise InputError(f"unexpected argument {argv[1]!r}; flags look like --peer_python=PATH")
+    if unknown := {*OURS.value, *THEIRS.value}.difference(MEANS):
+        raise InputError(f"--ours and --theirs: expected {' or '.join(MEANS)}, got {', '.join(sorted(unknown))}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no stopped process stays behind
     with tempfile.TemporaryDirectory() as temporary:
         measured = {kind: measure(kind, pathlib.Path(FOLDER.value or temporary)) for kind in KINDS.value}
     about = dict.fromkeys(name for each in measured.values() for name in each["about"])
@@ -75,7 +82,7 @@ def measure(kind: str, folder: pathlib.Path) -> dict[str, Any]:
     cores = CORES.value
     settings = {"threads": {"threads": cores, "workers": 0}, "workers": {"threads": 0, "workers": cores}}
     ours = [{**case, **settings[name]} for name in OURS.value]
-    peers = [{**case, "workers": cores, "prefetch": int(each)} for each in PREFETCH.value]
+    peers = [{**case, **settings[name], "prefetch": int(each)} for name in THEIRS.value for each in PREFETCH.value]
     with contextlib.ExitStack() as stack:
         mine = fastest("ours", [sys.executable, "-m", "benchmarks.input_ours"], ours, stack)
         other = fastest("the peer", [PEER.value, str(HERE / "input_peer.py")], peers, stack)
