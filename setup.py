@@ -26,6 +26,7 @@ REQUIRES = [
     "optax>=0.2.8",
     "orbax-checkpoint>=0.12.8",
     "pillow>=11.0",
+    "protobuf>=5.28",  # how records are serialised
     "pycocotools>=2.0.8",
     "scikit-learn>=1.6",
     "scipy>=1.14.1",

@@ -79,7 +79,11 @@ def test_what_a_killed_build_left_is_cleaned(folder, tmp_path):
 
 def start(*arguments):
     return subprocess.Popen(
-        [sys.executable, "-m", "data.build", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "data.build", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where tests run in the background
     )
 
 
@@ -127,7 +131,7 @@ def test_a_signal_leaves_nothing_half_written(tmp_path, sign):
         assert time.monotonic() < deadline and process.poll() is None, process.communicate()
         time.sleep(0.05)
     os.kill(process.pid, sign)
-    err = process.communicate()[1]
+    err = process.communicate(timeout=120)[1]
     assert not output.exists()
     if sign == signal.SIGKILL:  # left behind, and cleaned by the next build
         shipped = data.ontology.load()
