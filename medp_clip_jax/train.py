@@ -111,9 +111,9 @@ def fit(
 ) -> TrainState:
     """The loop: steps, reports, evaluations and checkpoints, until the last step or until asked to stop."""
     start, steps, metrics = int(state.step), config.train.steps, None
-    batches, mesh = iterate(run, config, start), jax.sharding.get_mesh()
-    rate = schedule(config.optim, steps)
+    rate, mesh = schedule(config.optim, steps), jax.sharding.get_mesh()
     with (
+        contextlib.closing(iterate(run, config, start)) as batches,
         processes.Preemption() as preemption,
         contextlib.closing(MetricWriter(run.workdir, start, steps, mfu_per_image(config, run))) as writer,
     ):
