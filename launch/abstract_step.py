@@ -1,6 +1,8 @@
 """The train step of a configuration on shapes alone: nothing is allocated, so any number of devices will do."""
 
 import functools
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -55,8 +57,8 @@ def state_shapes(config: Any, mesh: Mesh) -> tuple[Any, Any, TrainState]:
     return optimizer, layout, jax.tree.map(_laid_out, jax.eval_shape(fresh), layout)
 
 
-def compile_step(config: Any, mesh: Mesh, labels: int) -> jax.stages.Compiled:
-    """The train step of a configuration, compiled for the devices of `mesh` just as `train.train` would.
+def compile_step(config: Any, mesh: Mesh, labels: int) -> tuple[jax.stages.Compiled, str]:
+    """The train step, compiled for the devices of `mesh` just as `train.train` would, and the program as text.
 
     Raises:
       InputError: the batch does not divide among the devices and microbatches.
@@ -67,7 +69,14 @@ def compile_step(config: Any, mesh: Mesh, labels: int) -> jax.stages.Compiled:
     bank = jax.tree.map(lambda x: _laid_out(x, sharding.replicated(mesh)), bank_shapes(config, labels))
     step = functools.partial(train_step, MedPCLIP(config.model), optimizer, config)
     with jax.set_mesh(mesh):
-        return jax.jit(step, donate_argnums=0, out_shardings=(layout, None)).lower(state, batch, bank).compile()
+        lowered = jax.jit(step, donate_argnums=0, out_shardings=(layout, None)).lower(state, batch, bank)
+    if mesh.devices.flat[0].platform != "tpu":
+        compiled = lowered.compile()
+        return compiled, compiled.as_text()
+    # jax cannot print what v5p and v6e hand to their SparseCores; the compiler itself can.
+    with tempfile.TemporaryDirectory() as dump:
+        compiled = lowered.compile({"xla_dump_to": dump, "xla_dump_hlo_as_text": True})
+        return compiled, next(Path(dump).glob("*.after_optimizations.txt")).read_text()
 
 
 def _laid_out(x: Struct, where: NamedSharding) -> Struct:

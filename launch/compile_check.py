@@ -50,7 +50,10 @@ IMAGES_PER_CORE = flags.DEFINE_float(
 LARGEST = flags.DEFINE_integer("largest", 0, "List so many of the largest collectives.", lower_bound=0)
 HLO = flags.DEFINE_string("hlo", None, "Write the compiled program's text to this file.")
 SUGGEST = flags.DEFINE_bool("suggest", True, "Where it does not fit, compile smaller steps until one does.")
-_USED = re.compile(r"Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?) hbm")
+# How the compilers of TPUs say that a step does not fit; temporaries alone, where they name no total.
+_USED = re.compile(
+    r"(?:Used |temporaries \()([\d.]+)([KMGT]?)(?:B? of |B?\) exceeds available HBM \()([\d.]+)([KMGT]?)", re.IGNORECASE
+)
 _UNIT = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -74,10 +77,10 @@ def main(argv: list[str]) -> None:
     flops = step_flops(config, LABELS.value, parameters)
     tables.show("Step", tables.setup_rows(config, mesh, where, LABELS.value, parameters))
     tables.show("FLOPs", tables.flop_rows(flops, config.input.batch_size))
-    compiled, memory = compile_or_measure(config, mesh, limit)
+    text, memory = compile_or_measure(config, mesh, limit)
     tables.show("Memory per device", tables.memory_rows(memory))
-    if compiled is not None:
-        show_traffic(config, mesh, chip, compiled, flops)
+    if text:
+        show_traffic(config, mesh, chip, text, flops)
     if not memory.fits:
         sys.exit(refuse(config, mesh, memory))
     print("\n" + (f"fits: {_of(memory)}" if limit else "compiles; --hbm_gib sets a limit to compare the memory with"))
@@ -93,25 +96,24 @@ def find_devices() -> tuple[Chip | None, list[Any]]:
     return None, cpu_devices(CPU_DEVICES.value)
 
 
-def compile_or_measure(config: Any, mesh: Mesh, limit: float | None) -> tuple[jax.stages.Compiled | None, Memory]:
-    """The compiled step and its memory; only what the compiler says where the step is too large for the chip."""
+def compile_or_measure(config: Any, mesh: Mesh, limit: float | None) -> tuple[str, Memory]:
+    """The compiled program's text and memory; no text and what the compiler says where it is too large for the chip."""
     try:
-        compiled = compile_step(config, mesh, LABELS.value)
+        compiled, text = compile_step(config, mesh, LABELS.value)
     except jax.errors.JaxRuntimeError as error:
         used = _USED.search(str(error))
         if used is None:
             raise InputError(f"the step does not compile: {str(error).strip().splitlines()[0]}") from None
-        return None, Memory(float(used[1]) * _UNIT[used[2]], float(used[3]) * _UNIT[used[4]])
+        return "", Memory(float(used[1]) * _UNIT[used[2]], float(used[3]) * _UNIT[used[4]])
     sizes = compiled.memory_analysis()
     arguments, temporaries = sizes.argument_size_in_bytes, sizes.temp_size_in_bytes
     outputs, program = sizes.output_size_in_bytes - sizes.alias_size_in_bytes, sizes.generated_code_size_in_bytes
     total = arguments + temporaries + outputs + program
-    return compiled, Memory(total, limit, arguments, temporaries, outputs, program)
+    return text, Memory(total, limit, arguments, temporaries, outputs, program)
 
 
-def show_traffic(config: Any, mesh: Mesh, chip: Chip | None, compiled: jax.stages.Compiled, flops: StepFlops) -> None:
+def show_traffic(config: Any, mesh: Mesh, chip: Chip | None, text: str, flops: StepFlops) -> None:
     """Prints the collectives and, for a known chip, what they and everything else take."""
-    text = compiled.as_text()
     if HLO.value:
         Path(HLO.value).write_text(text)
     program = hlo.parse(text)

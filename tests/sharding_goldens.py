@@ -50,9 +50,9 @@ def step_collectives(data: int, fsdp: int) -> dict[str, str]:
     from medp_clip_jax.sharding import make_mesh
 
     config = tiny_config(data, fsdp)
-    compiled = compile_step(config, make_mesh(config.mesh), labels=12)
+    _, text = compile_step(config, make_mesh(config.mesh), labels=12)
     counts, moved = collections.Counter(), collections.Counter()
-    for each in hlo.collectives(hlo.parse(compiled.as_text()), [0] * (data * fsdp)):
+    for each in hlo.collectives(hlo.parse(text), [0] * (data * fsdp)):
         counts[f"{each.kind} of {each.group}"] += each.count
         moved[f"{each.kind} of {each.group}"] += each.total
     return {name: f"{counts[name]} times, {moved[name] / 1024:.1f} KiB" for name in sorted(counts)}
