@@ -1,5 +1,6 @@
 """Records to training batches: a pure grain chain in which batch i is a function of the configuration and i alone."""
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -21,6 +22,7 @@ from medp_clip_jax.records import Region, RegionExample
 
 _LEAST_VISIBLE = 0.5  # a region with less of its area in the view is not asked about
 _VIEW_TRIES = 4
+_IGNORED = (signal.SIGTERM, signal.SIGINT)  # by workers
 
 
 def text_id(text: str) -> int:
@@ -218,12 +220,24 @@ def iterate(batches: grain.MapDataset, config) -> Iterator[dict]:
         flags.FLAGS.mark_as_parsed()
     options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
     several = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
-    return iter(batches.to_iter_dataset(options).mp_prefetch(several, _start_worker))
+    return _from_workers(iter(batches.to_iter_dataset(options).mp_prefetch(several, _start_worker)))
+
+
+def _from_workers(batches: grain.DatasetIterator) -> Iterator[dict]:
+    """Workers inherit what blocks a signal, so that one meant for the job ends none before it ignores them itself."""
+    with contextlib.closing(batches):
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _IGNORED)
+        try:
+            first = next(batches)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        yield first
+        yield from batches
 
 
 def _start_worker(index: int, count: int) -> None:
     """A worker lives as long as the process that it works for, which alone decides what a signal to the job means."""
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 

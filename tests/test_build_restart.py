@@ -26,10 +26,9 @@ def content(directory):
 
 def finished(tmp_path):
     """Finished shards by inode -> when they were written; at the build's end they move and get other names."""
-    parts = (tmp_path / ".corpus.building").rglob("*.array_record*")
-    return {
-        state.st_ino: state.st_mtime_ns for path in parts if "incomplete" not in path.name for state in [path.stat()]
-    }
+    marks = (tmp_path / ".corpus.building").rglob("*.done.json")
+    parts = [mark.with_name(mark.name.replace("done.json", "array_record")) for mark in marks]
+    return {state.st_ino: state.st_mtime_ns for part in parts for state in [part.stat()]}
 
 
 def kill_some_time(tmp_path, train, rng, wait_for, workers):
