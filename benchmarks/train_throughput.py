@@ -5,7 +5,7 @@ python -m benchmarks.train_throughput --peer_python=PEERS/bin/python
 `PEERS` is an environment with torch and open_clip_torch, apart from this one. On a GPU: ViT-L/14 and ViT-B/16 in bf16
 with and without 16 regions per image. Without one: ViT-B/32 at batch 16 in float32, and the image towers alone with 16
 regions per image. Ours and the peer's rounds alternate, so that both meet the same machine; a ratio is the median over
-rounds. Nothing is measured while the other side works.
+rounds. Nothing is measured while the other side works, nor is the first step after it.
 """
 
 import dataclasses
@@ -32,7 +32,12 @@ TEXT = flags.DEFINE_integer("text_length", 77, "Tokens per text, ours and the pe
 ROUNDS = flags.DEFINE_integer("rounds", 5, "Rounds of each side.", lower_bound=1)
 STEPS = flags.DEFINE_integer("steps", 0, "Steps per round; 0 = by device.", lower_bound=0)
 THREADS = flags.DEFINE_integer("threads", 2, "CPU cores for each side, on a CPU.", lower_bound=1)
-REMAT = flags.DEFINE_enum("remat", "dots", ["none", "dots", "full"], "What our backward pass recomputes.")
+REMAT = flags.DEFINE_enum(
+    "remat",
+    "auto",
+    ["auto", "none", "dots", "full"],
+    "What our backward pass recomputes; auto is none on a CPU, else dots.",
+)
 
 HERE = pathlib.Path(__file__).parent
 # Huge pages for the buffers of a step, which XLA asks for anew each time: glibc's switch, a documented user setting.
@@ -98,7 +103,7 @@ def measure(row: Row, device: str, about: dict[str, Any]) -> str:
         "text_length": TEXT.value,
         "steps": STEPS.value or {"cpu": 1, "gpu": 20}[device],
         "threads": THREADS.value,
-        "remat": REMAT.value,
+        "remat": REMAT.value if REMAT.value != "auto" else {"cpu": "none", "gpu": "dots"}[device],
         "peer_images": min(batch, 4),  # a pass per region takes long: the peer reads some of the batch's images
     }
     with Side("ours", sys.executable, ["-m", "benchmarks.throughput_ours"], {**case, "work": row.ours}) as ours:

@@ -63,7 +63,8 @@ def step_flops(config: Any, labels: int, parameters: int = 0) -> StepFlops:
         "prompts": regions * _prompt(model, config.input.points),
         "windows": regions * _windows(config),
         "text": batch * _text(model, text),
-        "labels": labels * _text(model, label) if regions else 0.0,
+        "labels": labels * (_text(model, label) - _unread(model.text, label)) if regions else 0.0,
+        "unread": -batch * (_unread(model.image, tokens) + _unread(model.text, text)),
         "losses": 2.0 * model.embed * (batch**2 + 2 * regions * labels),
     }
     recompute = batch * (_again(model, model.image, tokens) + _again(model, model.text, text))
@@ -73,7 +74,7 @@ def step_flops(config: Any, labels: int, parameters: int = 0) -> StepFlops:
     if regions:
         recompute += labels * _again(model, model.text, label)
     if config.train.accumulate > 1:  # each microbatch is embedded a second time for its gradient
-        recompute += sum(forward[part] for part in ("image", "regions", "prompts", "windows", "text"))
+        recompute += sum(forward[part] for part in ("image", "regions", "prompts", "windows", "text", "unread"))
     return StepFlops(forward, recompute, float(OPTIMIZER * parameters))
 
 
@@ -109,6 +110,12 @@ def _ends(model: Any) -> float:
     """Patch embedding and output projection of one image."""
     image = model.image
     return 2.0 * image.width * ((image_tokens(model) - 1) * image.patch**2 * 3 + model.embed)
+
+
+def _unread(tower: Any, tokens: int) -> float:
+    """What training's last block leaves out of a sequence: all but keys and values of the tokens that are not read."""
+    weights = tower.width * (2 * tower.width + 2 * _hidden(tower))
+    return 2.0 * (tokens - 1) * (weights + 2 * tokens * tower.width)
 
 
 def _region(model: Any, tokens: int) -> float:
@@ -151,21 +158,24 @@ def _text(model: Any, tokens: int) -> float:
 
 
 def _again(model: Any, tower: Any, tokens: int) -> float:
-    """What the backward pass computes again of one sequence's blocks under `remat`.
+    """What the backward pass computes again of one sequence's blocks under `remat`; the last block keeps everything.
 
     `dots` keeps all products with weights; `full` keeps nothing, but nobody needs a block's last product again.
     """
+    share = (tower.depth - 1) / tower.depth
     if model.remat == "dots":
-        return 4.0 * tower.depth * tokens**2 * tower.width
+        return share * 4.0 * tower.depth * tokens**2 * tower.width
     if model.remat == "full":
-        return _blocks(tower, tokens) - 2.0 * tower.depth * tokens * tower.width * _hidden(tower)
+        return share * (_blocks(tower, tokens) - 2.0 * tower.depth * tokens * tower.width * _hidden(tower))
     return 0.0
 
 
 def _region_again(model: Any, tokens: int) -> float:
     image = model.image
+    scanned = image.depth - 1
     if model.remat == "dots":
-        return 4.0 * image.depth * tokens * image.width
+        return 4.0 * scanned * tokens * image.width
     if model.remat == "full":
-        return _region(model, tokens) - 2.0 * image.width * (model.embed + image.depth * _hidden(image))
+        weights = image.width * (2 * image.width + _hidden(image))
+        return 2.0 * scanned * (weights + 2 * tokens * image.width)
     return 0.0

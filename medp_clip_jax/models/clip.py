@@ -38,14 +38,16 @@ class MedPCLIP(nn.Module):
             grid = images.pixels.shape[1] // self.config.image.patch
             keep = surviving_patches(keys, images.rectangle, grid, self.config.image.patch_drop)
         if prompts is None:
-            features, regions = self.visual(images, None, keep)
+            image, regions = self.visual.embed(images, None, keep)
         else:
-            features, regions = self.fusion(images, prompts, keep, keys)
-        return features.embedding, regions, self.text(tokens)
+            image, regions = self.fusion(images, prompts, keep, keys)
+        # One tower after the other: the gradient then frees what the text tower kept before it needs the image's peak.
+        image, regions, x = jax.lax.optimization_barrier((image, regions, self.text.embed(tokens)))
+        return image, regions, self.text.encode(tokens, x)
 
     def encode_image(self, images: Images | Array) -> ImageFeatures:
         """Reads images once, [batch, size, size, 3] or `Images`, and keeps what questions about regions need."""
-        return self.visual(self.visual.prepare(images))[0]
+        return self.visual(self.visual.prepare(images))
 
     def encode_regions(self, features: ImageFeatures, prompts: RegionPrompts) -> Array:
         """Embeddings of prompted regions, [batch, regions, dim], L2-normalised, in the space of images and texts."""

@@ -161,12 +161,12 @@ class Tokens(nn.Module):
 
     def __call__(
         self, images: Images, prompts: RegionPrompts, keep: Array | None = None, keys: Array | None = None
-    ) -> tuple[ImageFeatures, Array]:
-        """Image features (without kept keys and values) and region embeddings [batch, regions, dim], in one pass.
+    ) -> tuple[Array, Array]:
+        """Embeddings of images [batch, dim] and regions [batch, regions, dim], in one pass.
 
         `keep` [batch, kept] are the patches that patch dropout left, `keys` [batch] drop glimpses.
         """
-        return self.tower(images, self._stream(images, prompts, keep, keys), keep)
+        return self.tower.embed(images, self._stream(images, prompts, keep, keys), keep)
 
     def regions(self, features: ImageFeatures, prompts: RegionPrompts) -> Array:
         """Region embeddings [batch, regions, dim], L2-normalised, from features that `encode_image` kept."""

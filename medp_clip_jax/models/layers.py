@@ -80,6 +80,10 @@ class Attention(nn.Module):
         query, key, value = self._project(x, 0, 3)
         return self._attend(query, KeysValues(key, value), bias, causal), KeysValues(key, value)
 
+    def lend(self, x: Array) -> KeysValues:
+        """Keys and values of x [batch, tokens, width] for others to read."""
+        return KeysValues(*self._project(x, 1, 3))
+
     def read(self, x: Array, kept: KeysValues, bias: Array | None) -> Array:
         """Attention of x [batch, regions, width] to kept keys and values, bias [batch, heads, regions, tokens]."""
         (query,) = self._project(x, 0, 1)
@@ -149,13 +153,31 @@ class Block(nn.Module):
             mixed, kept = self.attn(self.ln_1(x), bias, self.causal)
             x = x + mixed
         if regions is not None:  # before x's perceptron: the gradient then never holds both at once
-            logits = scale[:, None, None] * coverage[:, None]
-            logits = (logits if bias is None else logits + bias).astype(regions.dtype)
-            regions = regions + self.attn.read(self.ln_1(regions), kept, logits)
-            regions = constrain(regions + self.mlp(self.ln_2(regions)), "batch", "tokens", "width")
+            regions = self._look(regions, kept, _logits(scale, coverage, bias, regions.dtype))
+            if x is not None:  # the gradient of the regions then waits for that of x's perceptron
+                x, regions = jax.lax.optimization_barrier((x, regions))
         if x is not None:
             x = constrain(x + self.mlp(self.ln_2(x)), "batch", "tokens", "width")
         return (x, regions), (kept if regions is None else None)
+
+    def read(self, x: Array, readers: Array, scale: Array | None, coverage: Array | None, bias: Array | None) -> Array:
+        """Tokens `readers` [batch, readers, width] after the block, of x [batch, tokens, width] and regions alike.
+
+        Arguments are those of a call; x only lends its keys and values.
+        """
+        return self._look(readers, self.attn.lend(self.ln_1(x)), _logits(scale, coverage, bias, x.dtype))
+
+    def _look(self, regions: Array, kept: KeysValues, logits: Array | None) -> Array:
+        regions = regions + self.attn.read(self.ln_1(regions), kept, logits)
+        return constrain(regions + self.mlp(self.ln_2(regions)), "batch", "tokens", "width")
+
+
+def _logits(scale: Array | None, coverage: Array | None, bias: Array | None, dtype: Any) -> Array | None:
+    """What is added to the attention logits of a region stream: [batch, heads or 1, regions or 1, tokens]."""
+    if coverage is None:
+        return bias
+    logits = scale[:, None, None] * coverage[:, None]
+    return (logits if bias is None else logits + bias).astype(dtype)
 
 
 def stack(width: int, heads: int, depth: int, config: Any, mlp_ratio: float, causal: bool = False) -> nn.Module:
@@ -173,3 +195,37 @@ def stack(width: int, heads: int, depth: int, config: Any, mlp_ratio: float, cau
         unroll=config.unroll,
     )
     return scanned(width, heads, depth, mlp_ratio, config.activation, config.norm_eps, jnp.dtype(config.dtype), causal)
+
+
+def all_but_last(
+    blocks: nn.Module,
+    config: Any,
+    streams: tuple[Array, Array | None],
+    scale: Array | None,
+    coverage: Array | None,
+    bias: Array | None,
+) -> tuple[tuple[Array, Array | None], Callable[..., Array]]:
+    """Streams before the last block of a `stack`, and that block as a function (x, readers, coverage, bias) -> readers.
+
+    A tower is left by few of its tokens. What becomes of the others in the last block nobody reads, so that block
+    only takes their keys and values: a twelfth of a tower of 12 blocks is saved, and nothing else changes.
+    """
+    if blocks.is_initializing():
+        blocks(streams, None, scale, coverage, bias)  # makes the parameters
+    names = ("width", "heads", "depth", "mlp_ratio", "activation", "eps", "dtype", "causal")
+    block = Block(**{name: getattr(blocks, name) for name in names}, parent=None)
+
+    def body(streams: Any, layer: Any) -> tuple[Any, None]:
+        params, scale = layer
+        return block.apply({"params": params}, streams, None, scale, coverage, bias)[0], None
+
+    if config.remat != "none":
+        body = jax.checkpoint(body, policy=REMAT[config.remat], prevent_cse=False)
+    layers = (blocks.variables["params"], scale)
+    streams, _ = jax.lax.scan(body, streams, jax.tree.map(lambda x: x[:-1], layers), unroll=config.unroll)
+    params, scale = jax.tree.map(lambda x: x[-1], layers)
+
+    def last(x: Array, readers: Array, coverage: Array | None, bias: Array | None) -> Array:
+        return block.apply({"params": params}, x, readers, scale, coverage, bias, method="read")
+
+    return streams, last

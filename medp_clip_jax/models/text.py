@@ -6,8 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from medp_clip_jax.models.layers import LayerNorm, constrain, stack
-from medp_clip_jax.models.vit import normalise
+from medp_clip_jax.models.layers import LayerNorm, all_but_last, constrain, stack
+from medp_clip_jax.models.vit import HIDDEN, normalise
 
 Array = jax.Array
 
@@ -30,11 +30,11 @@ class TextTransformer(nn.Module):
         )
 
     def __call__(self, tokens: Array) -> Array:
-        """Token ids [texts, length <= context] -> embeddings [texts, dim], L2-normalised.
+        """Token ids [texts, length <= context] -> embeddings [texts, dim], L2-normalised."""
+        return self.encode(tokens, self.embed(tokens))
 
-        The end-of-text token has the highest id, so pooling is at the argmax; what follows it is padding that causal
-        attention never sees.
-        """
+    def embed(self, tokens: Array) -> Array:
+        """What the blocks read, [texts, length, width]."""
         length = tokens.shape[1]
         if length > self.config.text.context:
             raise ValueError(
@@ -43,7 +43,16 @@ class TextTransformer(nn.Module):
         dtype = jnp.dtype(self.config.dtype)
         table = constrain(self.token_embedding.astype(dtype), None, None)  # a look-up in a split table is dear
         x = jnp.take(table, tokens, axis=0) + self.positional_embedding[:length].astype(dtype)
-        x = constrain(x, "batch", "tokens", "width")
-        (x, _), _ = self.resblocks((x, None), None, None, None, None)
-        end = jnp.take_along_axis(x, tokens.argmax(-1)[:, None, None], axis=1)[:, 0]
-        return normalise(self.ln_final(end) @ self.text_projection.astype(dtype))
+        return constrain(x, "batch", "tokens", "width")
+
+    def encode(self, tokens: Array, x: Array) -> Array:
+        """Embeddings of `tokens` from what `embed` made of them.
+
+        The end-of-text token has the highest id, so pooling is at the argmax; what follows it is padding that causal
+        attention never sees.
+        """
+        (x, _), last = all_but_last(self.resblocks, self.config, (x, None), None, None, None)
+        end = tokens.argmax(-1)[:, None]
+        later = jnp.where(jnp.arange(tokens.shape[1]) > end, HIDDEN, 0.0).astype(x.dtype)[:, None, None]
+        end = last(x, jnp.take_along_axis(x, end[..., None], axis=1), None, later)[:, 0]
+        return normalise(self.ln_final(end) @ self.text_projection.astype(x.dtype))

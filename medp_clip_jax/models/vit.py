@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
 
-from medp_clip_jax.models.layers import KeysValues, LayerNorm, constrain, stack
+from medp_clip_jax.models.layers import KeysValues, LayerNorm, all_but_last, constrain, stack
 
 Array = jax.Array
 HIDDEN = -1e9  # logit of a key that nobody may see; finite, so that bf16 softmax stays clean
@@ -98,33 +98,48 @@ class VisionTransformer(nn.Module):
             )
         return Images(jnp.asarray(images.pixels), jnp.asarray(images.rectangle, jnp.float32))
 
-    def __call__(
-        self, images: Images, stream: RegionStream | None = None, keep: Array | None = None
-    ) -> tuple[ImageFeatures, Array | None]:
-        """Reads prepared images and in the same pass regions: (features, [batch, regions, dim] or None).
+    def __call__(self, images: Images) -> ImageFeatures:
+        """Reads prepared images and keeps what later questions need."""
+        canvas = canvas_patches(images.rectangle, self._grid(images))
+        (x, _), kept = self.resblocks((self._embed(images, None), None), None, *self._bias(None, canvas))
+        return ImageFeatures(self._leave(x[:, 0]), x[:, 1:], kept, images.pixels, images.rectangle, canvas)
 
-        With a stream, the features keep no keys and values: training needs them once only. `keep` [batch, kept] names
-        the patches that patch dropout leaves; everything else then does not exist.
+    def embed(
+        self, images: Images, stream: RegionStream | None = None, keep: Array | None = None
+    ) -> tuple[Array, Array | None]:
+        """Embeddings of prepared images [batch, dim] and, in the same pass, of regions [batch, regions, dim] or None.
+
+        Nothing is kept for later questions. `keep` [batch, kept] names the patches that patch dropout leaves;
+        everything else then does not exist.
         """
-        grid = images.pixels.shape[1] // self.config.image.patch
-        canvas = canvas_patches(images.rectangle, grid)
+        canvas = canvas_patches(images.rectangle, self._grid(images))
         if keep is not None:
             canvas = jnp.take_along_axis(canvas, keep, 1)
-        x = constrain(self.ln_pre(self._embed(images.pixels, grid, keep)), "batch", "tokens", "width")
+        x = self._embed(images, keep)
         regions = None if stream is None else self._start(len(x), stream)
-        (x, regions), kept = self._walk((x, regions), None, stream, canvas)
-        features = ImageFeatures(self._leave(x[:, 0]), x[:, 1:], kept, images.pixels, images.rectangle, canvas)
-        return features, None if regions is None else self._leave(regions)
+        scale, coverage, hidden = self._bias(stream, canvas)
+        (x, regions), last = all_but_last(self.resblocks, self.config, (x, regions), scale, coverage, hidden)
+        readers = x[:, :1]
+        if stream is not None:  # [CLS] is a region whose coverage is 1 everywhere
+            readers = jnp.concatenate([readers, regions], 1)
+            coverage = jnp.pad(coverage, ((0, 0), (1, 0), (0, 0)))
+        readers = self._leave(last(x, readers, coverage, hidden))
+        return readers[:, 0], None if stream is None else readers[:, 1:]
 
     def read(self, features: ImageFeatures, stream: RegionStream) -> Array:
         """Region embeddings [batch, regions, dim], L2-normalised, from kept features."""
         regions = self._start(len(features.embedding), stream)
-        (_, regions), _ = self._walk((None, regions), features.kept, stream, features.canvas)
+        (_, regions), _ = self.resblocks((None, regions), features.kept, *self._bias(stream, features.canvas))
         return self._leave(regions)
 
-    def _embed(self, pixels: Array, grid: int, keep: Array | None) -> Array:
+    def _grid(self, images: Images) -> int:
+        return images.pixels.shape[1] // self.config.image.patch
+
+    def _embed(self, images: Images, keep: Array | None) -> Array:
+        """What the first block sees: [CLS] and patches, [batch, tokens, width]."""
+        grid = self._grid(images)
         dtype = jnp.dtype(self.config.dtype)
-        pixels = normalised_pixels(pixels, self.config).astype(dtype)
+        pixels = normalised_pixels(images.pixels, self.config).astype(dtype)
         patches = rearrange(pixels, "b (y p) (x q) c -> b (y x) (p q c)", y=grid, x=grid)
         positions = self._positions(grid).astype(dtype)[None]
         if keep is not None:
@@ -133,7 +148,7 @@ class VisionTransformer(nn.Module):
             positions = jnp.concatenate([jnp.broadcast_to(positions[:, :1], (len(rest), 1, rest.shape[-1])), rest], 1)
         patches = patches @ self.conv1.reshape(-1, self.config.image.width).astype(dtype)
         cls = jnp.broadcast_to(self.class_embedding.astype(dtype), (len(patches), 1, patches.shape[-1]))
-        return jnp.concatenate([cls, patches], 1) + positions
+        return constrain(self.ln_pre(jnp.concatenate([cls, patches], 1) + positions), "batch", "tokens", "width")
 
     def _positions(self, grid: int) -> Array:
         """Positions for a grid x grid canvas, bicubically interpolated where it is not the trained one."""
@@ -153,12 +168,12 @@ class VisionTransformer(nn.Module):
         )
         return jnp.broadcast_to(cls, (batch, 1, cls.shape[-1])) + stream.offset.astype(cls.dtype)
 
-    def _walk(self, streams: tuple, kept: KeysValues | None, stream: RegionStream | None, canvas: Array) -> tuple:
+    def _bias(self, stream: RegionStream | None, canvas: Array) -> tuple[Array | None, Array | None, Array]:
+        """(scale, coverage, bias) of the blocks: what the streams see of the patches."""
         hidden = jnp.pad(jnp.where(canvas, HIDDEN, 0.0), ((0, 0), (1, 0)))[:, None, None, :].astype(self.config.dtype)
-        scale = coverage = None
-        if stream is not None:
-            scale, coverage = stream.scale, jnp.pad(stream.coverage, ((0, 0), (0, 0), (1, 0)))  # 0 on the [CLS] key
-        return self.resblocks(streams, kept, scale, coverage, hidden)
+        if stream is None:
+            return None, None, hidden
+        return stream.scale, jnp.pad(stream.coverage, ((0, 0), (0, 0), (1, 0))), hidden  # 0 on the [CLS] key
 
     def _leave(self, tokens: Array) -> Array:
         return normalise(self.ln_post(tokens) @ self.proj.astype(tokens.dtype))
