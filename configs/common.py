@@ -95,7 +95,7 @@ def get_config() -> ml_collections.ConfigDict:
             "label_context": 24,  # tokens of a label sentence
             "generated_text": "",  # file of `medp_clip_jax.generated_text` with further sentences; "" = none
             "caption": "labels",  # composed captions: labels | described (what the view shows, and where in it)
-            "cache_images": 0,  # decoded images kept in memory
+            "cache_images": 0,  # decoded images kept in memory; without any, each is decoded as its view needs it
             "threads": 2,  # that prepare batches
             "workers": 0,  # processes that prepare batches, instead of threads
         }

@@ -8,7 +8,7 @@ import numpy as np
 from medp_clip_jax import augment, simulate
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.input import stack
-from medp_clip_jax.loading import Loaded, load, max_side, region_spans
+from medp_clip_jax.loading import Loaded, load_small, max_side, region_spans
 from medp_clip_jax.prompts import RegionPrompts
 from medp_clip_jax.records import RegionExample
 
@@ -95,7 +95,7 @@ def eval_batches(
         for image, regions in chunk[process * part : (process + 1) * part]:
             if image != shown:  # the rows of one image follow each other
                 name, record = table.records[image]
-                shown, loaded = image, load(readers[name][record], max_side(config))
+                shown, loaded = image, load_small(readers[name][record], max_side(config))
             elements.append(_element(loaded, regions, table, config, kinds))
         elements += [_padding(config, kinds)] * (part - len(elements))
         yield _assemble(elements, kinds) | {"image_row": image_row, "region_row": region_row}

@@ -16,7 +16,7 @@ from absl import flags
 
 from medp_clip_jax import augment, simulate
 from medp_clip_jax.errors import InputError
-from medp_clip_jax.loading import ImageCache, Loaded, ShuffledEpochs, max_side, region_spans
+from medp_clip_jax.loading import ImageCache, Loaded, ShuffledEpochs, load, max_side, region_spans, side_for
 from medp_clip_jax.prompts import RegionPrompts
 from medp_clip_jax.records import Region, RegionExample
 
@@ -125,10 +125,10 @@ def _kinds(config) -> tuple[tuple[str, ...], np.ndarray]:
 
 
 def _element(
-    loaded: Loaded, rng: np.random.Generator, *, config, ontology, tokenizer, index, kinds
+    record: Loaded | RegionExample, rng: np.random.Generator, *, config, ontology, tokenizer, index, kinds
 ) -> dict[str, np.ndarray]:
     """One training example: view, regions and prompts, canvas, caption."""
-    example, settings = loaded.example, config.input
+    example, settings = record.example if isinstance(record, Loaded) else record, config.input
     view, candidates = _draw(example, index, settings.crop_scale, rng)
     labels = np.full(settings.regions, -1, np.int32)
     prompts = simulate.empty_prompts(settings.regions, settings.points, settings.mask_size)
@@ -136,6 +136,7 @@ def _element(
         view = _crop(example, candidates[0], config.model.prompt.margin, rng)
         labels[0], prompts["valid"][0] = index[example.regions[candidates[0]].label], True
         candidates = []  # the crop is the prompt
+    loaded = record if isinstance(record, Loaded) else load(record, side_for(view, example, config.model.image.size))
     row = 0
     region_spans(loaded, [i for i in candidates[: settings.regions] if example.regions[i].rle])  # together is cheaper
     for candidate in candidates:
@@ -193,10 +194,9 @@ def train_dataset(corpus, config, tokenizer, bank, process_index: int = 0, proce
         )
     if not 1 <= config.input.mask_size <= 64:
         raise InputError(f"config.input.mask_size: expected 1 to 64, got {config.input.mask_size}")
-    count, lock = [0], threading.Lock()
-    wrap = functools.partial(
-        ImageCache, max_side=max_side(config), limit=config.input.cache_images, count=count, lock=lock
-    )
+    limit, wrap = config.input.cache_images, lambda records: records
+    if limit:  # pictures that serve every view; without a cache each is decoded as its view needs it
+        wrap = functools.partial(ImageCache, max_side=max_side(config), limit=limit, count=[0], lock=threading.Lock())
     index = {label: row for row, label in enumerate(bank.ids)}
     make = functools.partial(
         _element, config=config, ontology=corpus.ontology, tokenizer=tokenizer, index=index, kinds=_kinds(config)

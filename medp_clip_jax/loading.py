@@ -1,6 +1,7 @@
 """Records to pixels: decoding, the cache of decoded images, and the order in which a source is read."""
 
 import dataclasses
+import math
 import sys
 import threading
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from PIL import Image
 
 from medp_clip_jax import spans
 from medp_clip_jax.errors import InputError
-from medp_clip_jax.records import RegionExample, decode_picture
+from medp_clip_jax.records import RegionExample, decode_picture, fitting
 from medp_clip_jax.spans import Spans
 
 _OVERSAMPLE = 1.5  # of the canvas: views of 60 % of the area need no upsampling
@@ -52,7 +53,7 @@ class ImageCache:
         kept = self._kept.get(index)
         if kept is not None:
             return kept
-        loaded = load(self._records[index], self._max_side)
+        loaded = load_small(self._records[index], self._max_side)
         with self._lock:  # threads may decode one image twice, but count it once
             if index not in self._kept and self._count[0] < self._limit:
                 self._count[0] += 1
@@ -101,8 +102,8 @@ def _draws(weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def load(example: RegionExample, side: int) -> Loaded:
-    """Decodes a record to at least `side` pixels a side, if it has as many, and at most twice as many; grey images keep
-    one channel. InputError names an unreadable record.
+    """Decodes a record to at least `side` pixels on its longer side, if it has as many, perhaps to many more; grey
+    images keep one channel. InputError names an unreadable record.
     """
     try:
         picture = decode_picture(example.image, side)
@@ -111,6 +112,15 @@ def load(example: RegionExample, side: int) -> Loaded:
     if picture.mode == "RGB" and _is_grey(picture):
         picture = picture.getchannel(0)
     return Loaded(dataclasses.replace(example, image=b""), picture, {})
+
+
+def load_small(example: RegionExample, side: int) -> Loaded:
+    """Like `load`, but at most twice `side`: what is kept in memory or scaled for several views."""
+    loaded = load(example, side)
+    if max(loaded.picture.size) <= 2 * side:
+        return loaded
+    small = loaded.picture.resize(fitting(loaded.picture.size, side), Image.Resampling.BOX)
+    return dataclasses.replace(loaded, picture=small)
 
 
 def _is_grey(picture: Image.Image) -> bool:
@@ -136,6 +146,12 @@ def region_spans(loaded: Loaded, indices: Sequence[int]) -> list[Spans]:
     return [loaded.masks[index] for index in indices]
 
 
+def side_for(view: Sequence[float], example: RegionExample, size: int) -> int:
+    """Longer side in pixels that a whole image needs for its view (x0, y0, x1, y1) to fill a canvas of `size`."""
+    shown = max(view[2] - view[0], view[3] - view[1])
+    return math.ceil(size * max(example.width, example.height) / max(shown, 1))
+
+
 def max_side(config) -> int:
-    """Longest side in pixels at which images are decoded for the canvas of `config`: crops need all of them."""
+    """Longest side in pixels at which images are decoded once for all views: crops need all of them."""
     return sys.maxsize if config.input.view == "crop" else round(_OVERSAMPLE * config.model.image.size)

@@ -56,26 +56,23 @@ def decode_image(data: bytes, max_side: int | None = None) -> np.ndarray:
     if image.mode != "RGB":
         image = image.convert("RGB")
     if max_side is not None and max(image.size) > max_side:
-        image = image.resize(_fitting(image.size, max_side), Image.Resampling.BOX)
+        image = image.resize(fitting(image.size, max_side), Image.Resampling.BOX)
     return np.array(image, np.uint8)
 
 
 def decode_picture(data: bytes, least_side: int | None = None) -> Image.Image:
-    """Like `decode_image`, but a Pillow image of mode L or RGB, the longer side of which comes out within `least_side`
-    and twice that where the file has as much: whoever scales it next should not scale twice."""
+    """Like `decode_image`, but a Pillow image of mode L or RGB, not scaled: only a JPEG is decoded at a fraction of its
+    size where its longer side keeps `least_side`, which is faster."""
     try:
         with Image.open(io.BytesIO(data)) as file:
             image: Image.Image = file
-            size = image.size
-            if least_side is not None and max(size) > least_side:
-                file.draft(file.mode, _fitting(size, least_side))  # JPEG only: never smaller than asked for
+            if least_side is not None and max(image.size) > least_side:
+                file.draft(file.mode, fitting(image.size, least_side))  # JPEG only: never smaller than asked for
             image.load()
             if image.mode in ("I", "F") or image.mode.startswith("I;16"):
                 image = to_8_bits(image)
             if image.mode not in ("L", "RGB"):
                 image = image.convert("L" if image.mode in ("1", "LA") else "RGB")
-            if least_side is not None and max(image.size) > 2 * least_side:
-                image = image.resize(_fitting(size, least_side), Image.Resampling.BOX)
             image.load()
             return image
     except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
@@ -84,7 +81,7 @@ def decode_picture(data: bytes, least_side: int | None = None) -> Image.Image:
         raise InputError(f"cannot read the image ({detail}): give a complete PNG or JPEG file") from error
 
 
-def _fitting(size: tuple[int, int], side: int) -> tuple[int, int]:
+def fitting(size: tuple[int, int], side: int) -> tuple[int, int]:
     """A size of the same aspect with the longer side `side`."""
     scale = side / max(size)
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))

@@ -81,7 +81,7 @@ def test_the_cache_is_bounded_over_all_sources(monkeypatch):
 
 def test_images_are_kept_small_and_grey_ones_in_one_channel():
     rng = np.random.default_rng(0)
-    grey = loading.load(example(pixels=rng.integers(0, 256, (100, 200), dtype=np.uint8)), 48)
+    grey = loading.load_small(example(pixels=rng.integers(0, 256, (100, 200), dtype=np.uint8)), 48)
     assert grey.pixels.shape == (24, 48) and grey.example.image == b"" and grey.example.width == 200
-    colour = loading.load(example(pixels=rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)), 48)
+    colour = loading.load_small(example(pixels=rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)), 48)
     assert colour.pixels.shape == (20, 30, 3)
