@@ -31,6 +31,7 @@ def get_config() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.seed = 0
     config.workdir = ""  # where the run writes; given on the command line or by the config file
+    config.init = ""  # folder that `medp_clip_jax.convert` or `export` wrote: parameters to start from; "" = none
     config.compile_cache = ""  # directory that keeps compiled programs for the next start; "" = none
 
     config.model = ml_collections.ConfigDict(
@@ -43,11 +44,27 @@ def get_config() -> ml_collections.ConfigDict:
                 "heads": 6,
                 "mlp_ratio": 4.0,
                 "patch_drop": 0.0,  # share of the patches that training leaves out (FLIP)
+                "pool": "cls",  # cls | map: SigLIP's pooling head instead of [CLS]
+                "pre_norm": True,  # layer norm before the blocks; timm's and SigLIP's towers have none
+                "patch_bias": False,  # of the patch embedding; timm's and SigLIP's have one
+                "projection": True,  # to the joint space; SigLIP's width is the joint space
             },
-            "text": {"context": 77, "vocab": 8192, "width": 384, "depth": 12, "heads": 6, "mlp_ratio": 4.0},
+            "text": {
+                "tower": "clip",  # clip | bert
+                "context": 77,  # tokens of a text
+                "positions": 0,  # rows of the table of positions, where it has more than the context; 0 = as many
+                "vocab": 8192,
+                "width": 384,
+                "depth": 12,
+                "heads": 6,
+                "mlp_ratio": 4.0,
+                "pool": "end",  # clip: end (causal, CLIP) | last (both ways, SigLIP); bert: cls | mean
+                "projection": "linear",  # linear (CLIP) | bias (SigLIP) | mlp (BiomedCLIP) | none
+                "pad": 0,  # id of the padding
+            },
             "embed": 384,  # the joint space
-            "activation": "quick_gelu",  # quick_gelu | gelu
-            "norm_eps": 1e-5,
+            "activation": "quick_gelu",  # quick_gelu | gelu | gelu_tanh; BERT has its own
+            "norm_eps": 1e-5,  # 1e-6 in timm's and SigLIP's towers; BERT has its own
             "fusion": "tokens",  # a name in models/fusion.py
             "prompt": {
                 "octaves": 8,  # Fourier features per coordinate
@@ -107,6 +124,7 @@ def get_config() -> ml_collections.ConfigDict:
             "image_text_kind": "softmax",  # softmax (CLIP) | sigmoid (SigLIP)
             "region_to_text": 1.0,
             "text_to_region": 0.5,
+            "distill": 0.0,  # holds embeddings of images without prompts where the model of `init` puts them
             "tau": 0.5,  # strength of the prior correction in training
             "chunk": 256,  # rows of a logits matrix that a device holds at a time, where there are several devices
         }

@@ -20,6 +20,10 @@ CHOICES = {  # field -> what it, or each of its items, may be
     "input.view": ("image", "crop"),
     "input.caption": captions.STYLES,
     "model.fusion": tuple(FUSIONS),
+    "model.image.pool": ("cls", "map"),
+    "model.text.tower": ("clip", "bert"),
+    "model.text.pool": ("end", "last", "cls", "mean"),
+    "model.text.projection": ("linear", "bias", "mlp", "none"),
     "model.activation": tuple(ACTIVATIONS),
     "model.dtype": ("float32", "bfloat16"),
     "model.remat": ("none", *REMAT),
@@ -51,7 +55,8 @@ RANGES = {  # least and greatest value -> fields; all the numbers of a section o
             "input.cache_images",
             "input.workers",
         ),
-        *("loss.image_text", "loss.region_to_text", "loss.text_to_region", "loss.tau"),
+        *("loss.image_text", "loss.region_to_text", "loss.text_to_region", "loss.distill", "loss.tau"),
+        *("model.text.positions", "model.text.pad"),
         *("optim.learning_rate", "optim.weight_decay", "optim.module_rates", "train.eval_every", "eval.gallery"),
     ),
     (TINY, math.inf): (
@@ -98,6 +103,7 @@ def _check_together(config: ml_collections.ConfigDict) -> None:
         tower = config.model[name]
         if tower.width % tower.heads:
             raise InputError(f"config.model.{name}: width {tower.width} is not a multiple of {tower.heads} heads")
+    _check_towers(config)
     image, prompt, scale = config.model.image, config.model.prompt, config.input.crop_scale
     if image.size % image.patch:
         raise InputError(f"config.model.image: size {image.size} is not a multiple of patch {image.patch}")
@@ -117,6 +123,30 @@ def _check_together(config: ml_collections.ConfigDict) -> None:
         )
     if not config.workdir:
         raise InputError("config.workdir: expected a directory for the run, got nothing; pass --config.workdir=DIR")
+
+
+def _check_towers(config: ml_collections.ConfigDict) -> None:
+    """What the fields of imported towers ask of one another."""
+    image, text, embed = config.model.image, config.model.text, config.model.embed
+    pools = {"clip": ("end", "last"), "bert": ("cls", "mean")}[text.tower]
+    if text.pool not in pools:
+        raise InputError(f"config.model.text.pool: a {text.tower} tower has {' or '.join(pools)}, got {text.pool!r}")
+    for name, bare, width in (
+        ("image", not image.projection, image.width),
+        ("text", text.projection == "none", text.width),
+    ):
+        if bare and width != embed:
+            raise InputError(
+                f"config.model.{name}: without a projection its width {width} is the joint space, but config.model."
+                f"embed is {embed}; make them equal or give it a projection"
+            )
+    if text.positions and text.positions < text.context:
+        raise InputError(
+            f"config.model.text.positions: {text.positions} rows do not reach the context of {text.context}; lower the "
+            "context, or set positions to 0"
+        )
+    if config.loss.distill and not config.init:
+        raise InputError("config.loss.distill: needs the model that it holds on to; set config.init, or distill to 0")
 
 
 def _compare(given: Any, known: Any, path: str) -> None:

@@ -14,6 +14,8 @@ DECAYED = (
     "conv1",
     "proj",
     "text_projection",
+    "text_projection_1",
+    "text_projection_2",
 )  # weight matrices; not embeddings, norms, biases, scalars
 
 

@@ -6,12 +6,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from medp_clip_jax.models.bert import Bert
 from medp_clip_jax.models.fusion import FUSIONS
 from medp_clip_jax.models.text import TextTransformer
 from medp_clip_jax.models.vit import ImageFeatures, Images, VisionTransformer, surviving_patches
 from medp_clip_jax.prompts import RegionPrompts
 
 Array = jax.Array
+TEXT_TOWERS = {"clip": TextTransformer, "bert": Bert}
 
 
 class MedPCLIP(nn.Module):
@@ -21,7 +23,7 @@ class MedPCLIP(nn.Module):
 
     def setup(self) -> None:
         self.visual = VisionTransformer(self.config)
-        self.text = TextTransformer(self.config)
+        self.text = TEXT_TOWERS[self.config.text.tower](self.config)
         self.fusion = FUSIONS[self.config.fusion](self.config, self.visual)
         self.logit_scale = self.param("logit_scale", nn.initializers.constant(jnp.log(1 / 0.07)), ())
         self.logit_bias = self.param("logit_bias", nn.initializers.constant(-10.0), ())  # of the sigmoid loss
@@ -48,6 +50,10 @@ class MedPCLIP(nn.Module):
     def encode_image(self, images: Images | Array) -> ImageFeatures:
         """Reads images once, [batch, size, size, 3] or `Images`, and keeps what questions about regions need."""
         return self.visual(self.visual.prepare(images))
+
+    def embed_image(self, images: Images | Array) -> Array:
+        """Global embeddings [batch, dim], L2-normalised, of images that nothing else will be asked about."""
+        return self.visual.embed(self.visual.prepare(images))[0]
 
     def encode_regions(self, features: ImageFeatures, prompts: RegionPrompts) -> Array:
         """Embeddings of prompted regions, [batch, regions, dim], L2-normalised, in the space of images and texts."""

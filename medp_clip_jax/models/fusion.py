@@ -144,7 +144,10 @@ class PromptEncoder(nn.Module):
 
 
 class Tokens(nn.Module):
-    """Prompt-token fusion: a region token starts as [CLS] plus a prompt embedding and looks through its coverage."""
+    """Prompt-token fusion: a region token starts as [CLS] plus a prompt embedding and looks through its coverage.
+
+    Where the tower has no [CLS], it starts as the probe of the pooling head, and only reads there.
+    """
 
     config: Any
     tower: VisionTransformer
@@ -156,7 +159,8 @@ class Tokens(nn.Module):
         self.encoder = (nn.remat(PromptEncoder) if again else PromptEncoder)(self.config)
         self.coverage = jax.checkpoint(coverage, static_argnums=2) if again else coverage
         # s = 10 * parameter: a plain scale moves too little under Adam to matter
-        self.bias_scale = self.param("bias_scale", nn.initializers.constant(0.1), (image.depth, image.heads))
+        readings = image.depth if image.pool == "cls" else 1  # SigLIP's regions only read in the pooling head
+        self.bias_scale = self.param("bias_scale", nn.initializers.constant(0.1), (readings, image.heads))
         self.log_sigma = self.param("log_sigma", nn.initializers.constant(jnp.log(0.375)), ())  # of a click, in patches
 
     def __call__(
@@ -171,6 +175,10 @@ class Tokens(nn.Module):
     def regions(self, features: ImageFeatures, prompts: RegionPrompts) -> Array:
         """Region embeddings [batch, regions, dim], L2-normalised, from features that `encode_image` kept."""
         return self.tower.read(features, self._stream(Images(features.pixels, features.rectangle), prompts))
+
+    def tokens(self, features: ImageFeatures, prompts: RegionPrompts) -> Array:
+        """Region tokens [batch, regions, width] as the tower's last block leaves them: what the mask decoder reads."""
+        return self.tower.walk(features, self._stream(Images(features.pixels, features.rectangle), prompts))
 
     def _stream(
         self, images: Images, prompts: RegionPrompts, keep: Array | None = None, keys: Array | None = None

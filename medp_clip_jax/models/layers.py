@@ -16,6 +16,7 @@ Array = jax.Array
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "quick_gelu": lambda x: x * nn.sigmoid(1.702 * x),  # OpenAI's CLIP
     "gelu": lambda x: nn.gelu(x, approximate=False),
+    "gelu_tanh": lambda x: nn.gelu(x, approximate=True),  # SigLIP's
 }
 REMAT = {
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
@@ -170,6 +171,38 @@ class Block(nn.Module):
     def _look(self, regions: Array, kept: KeysValues, logits: Array | None) -> Array:
         regions = regions + self.attn.read(self.ln_1(regions), kept, logits)
         return constrain(regions + self.mlp(self.ln_2(regions)), "batch", "tokens", "width")
+
+
+class AttentionPool(nn.Module):
+    """SigLIP's pooling head (MAP, arXiv 2106.04560): a learned probe attends to all features, a perceptron follows.
+
+    A region's probe is the same one plus its prompt embedding, and reads the features through its coverage.
+    """
+
+    width: int
+    heads: int
+    mlp_ratio: float
+    activation: str
+    eps: float
+    dtype: Any
+
+    def setup(self) -> None:
+        self.probe = self.param("probe", nn.initializers.normal(self.width**-0.5), (self.width,))
+        self.attn = Attention(self.width, self.heads, 1, self.dtype)
+        self.ln = LayerNorm(self.eps)
+        self.mlp = Mlp(int(self.width * self.mlp_ratio), 1, self.activation, self.dtype)
+
+    def lend(self, x: Array) -> KeysValues:
+        """Keys and values of the features x [batch, tokens, width]."""
+        return self.attn.lend(x)
+
+    def __call__(
+        self, offset: Array, kept: KeysValues, scale: Array | None, coverage: Array | None, bias: Array | None
+    ) -> Array:
+        """What probes plus `offset` [batch, probes, width] read: [batch, probes, width]; the rest as in `Block`."""
+        probes = self.probe.astype(self.dtype) + offset
+        mixed = self.attn.read(probes, kept, _logits(scale, coverage, bias, self.dtype))
+        return constrain(mixed + self.mlp(self.ln(mixed)), "batch", "tokens", "width")
 
 
 def _logits(scale: Array | None, coverage: Array | None, bias: Array | None, dtype: Any) -> Array | None:

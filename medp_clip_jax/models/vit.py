@@ -43,7 +43,7 @@ class ImageFeatures:
 
 @flax.struct.dataclass
 class RegionStream:
-    """What makes a region token differ from [CLS], or from the pooling head's probe: its start and what it may look at."""
+    """What makes a region token differ from [CLS] or the pooling head's probe: its start, and what it may see."""
 
     offset: Array  # [batch, regions, width], added to the [CLS] token or the probe
     coverage: Array  # [batch, regions, patches], logarithm of the scaled coverage
