@@ -78,7 +78,7 @@ def flop_rows(flops: StepFlops, batch: int) -> Rows:
 def scaled(value: float) -> str:
     """Four digits and a prefix, such as `175.3 G`."""
     for factor, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M")):
-        if value >= factor:
+        if abs(value) >= factor:
             return f"{value / factor:,.{max(0, 3 - len(str(int(value / factor))))}f} {prefix}"
     return f"{value / 1e3:.1f} k"
 
