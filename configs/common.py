@@ -61,6 +61,7 @@ def get_config() -> ml_collections.ConfigDict:
                 "pool": "end",  # clip: end (causal, CLIP) | last (both ways, SigLIP); bert: cls | mean
                 "projection": "linear",  # linear (CLIP) | bias (SigLIP) | mlp (BiomedCLIP) | none
                 "pad": 0,  # id of the padding
+                "activation": "",  # of clip, where it is not the image tower's
             },
             "embed": 384,  # the joint space
             "activation": "quick_gelu",  # quick_gelu | gelu | gelu_tanh; BERT has its own
@@ -75,6 +76,13 @@ def get_config() -> ml_collections.ConfigDict:
                 "click_window": 0.3125,  # side of the window around clicks, as a share of the longer image side
                 "bias": True,  # coverage bias on the patch keys
                 "glimpse_drop": 0.0,  # share of training regions that go without their glimpse
+            },
+            "segmenter": {  # the mask decoder
+                "width": 0,  # of its tokens; 0 = no mask decoder
+                "depth": 2,  # layers of two-way attention
+                "heads": 8,
+                "stride": 4,  # of the finest features, in pixels: a power of two; masks are twice as fine
+                "detail": 64,  # channels of the finest shared features; half as many per region
             },
             "mean": (0.48145466, 0.4578275, 0.40821073),  # CLIP's, of RGB in [0, 1]
             "std": (0.26862954, 0.26130258, 0.27577711),
@@ -125,8 +133,26 @@ def get_config() -> ml_collections.ConfigDict:
             "region_to_text": 1.0,
             "text_to_region": 0.5,
             "distill": 0.0,  # holds embeddings of images without prompts where the model of `init` puts them
+            "segment": 0.0,  # of the mask decoder's own sum of losses, see `segment`
             "tau": 0.5,  # strength of the prior correction in training
             "chunk": 256,  # rows of a logits matrix that a device holds at a time, where there are several devices
+        }
+    )
+
+    config.segment = ml_collections.ConfigDict(  # training of the mask decoder, with simulated clicks
+        {
+            "regions": 4,  # per image, the first of `input.regions`
+            "rounds": 4,  # answers per region: to the first prompt, then to one more click each
+            "first": {"point": 0.55, "box": 0.2, "noisy_box": 0.15, "mask": 0.1},  # shares of the first prompt
+            "noise": 0.1,  # deviation of a noisy box's sides, in their lengths
+            "several": 0.3,  # share of the clicked regions that begin with several clicks, as after a few corrections
+            "absent": 0.05,  # share of regions replaced by a prompt where nothing is annotated
+            "detach": False,  # no gradient from the decoder into the towers
+            "focal": 20.0,
+            "dice": 1.0,
+            "iou": 1.0,
+            "present": 1.0,
+            "projection": 1.0,  # of regions that have a box only
         }
     )
 

@@ -25,6 +25,7 @@ CHOICES = {  # field -> what it, or each of its items, may be
     "model.text.pool": ("end", "last", "cls", "mean"),
     "model.text.projection": ("linear", "bias", "mlp", "none"),
     "model.activation": tuple(ACTIVATIONS),
+    "model.text.activation": ("", *ACTIVATIONS),
     "model.dtype": ("float32", "bfloat16"),
     "model.remat": ("none", *REMAT),
     "loss.image_text_kind": ("softmax", "sigmoid"),
@@ -40,7 +41,8 @@ RANGES = {  # least and greatest value -> fields; all the numbers of a section o
         *("input.batch_size", "input.regions", "input.points", "input.label_variants", "input.threads"),
         *("train.steps", "train.log_every", "train.checkpoint_every", "train.keep", "train.max_bad_steps"),
         *("train.accumulate", "loss.chunk"),
-        *("eval.batch_size", "eval.regions"),
+        *("eval.batch_size", "eval.regions", "segment.regions", "segment.rounds"),
+        *("model.segmenter.depth", "model.segmenter.heads", "model.segmenter.detail"),
     ),
     (3, math.inf): ("model.text.context", "input.label_context"),  # start, a token, end
     (4, math.inf): ("model.prompt.hidden",),  # the glimpse's first layer has a quarter
@@ -56,6 +58,9 @@ RANGES = {  # least and greatest value -> fields; all the numbers of a section o
             "input.workers",
         ),
         *("loss.image_text", "loss.region_to_text", "loss.text_to_region", "loss.distill", "loss.tau"),
+        *("loss.segment",),
+        *("model.segmenter.width", "segment.first", "segment.noise", "segment.focal", "segment.dice", "segment.iou"),
+        *("segment.present", "segment.projection"),
         *("model.text.positions", "model.text.pad"),
         *("optim.learning_rate", "optim.weight_decay", "optim.module_rates", "train.eval_every", "eval.gallery"),
     ),
@@ -64,7 +69,15 @@ RANGES = {  # least and greatest value -> fields; all the numbers of a section o
         *("model.prompt.click_window", "model.std", "optim.clip_norm"),
     ),
     (0, 0.999): ("model.image.patch_drop",),
-    (0, 1): ("model.mean", "model.prompt.glimpse_drop", "optim.warmup", "optim.final"),
+    (2, 16): ("model.segmenter.stride",),
+    (0, 1): (
+        "segment.several",
+        "segment.absent",
+        "model.mean",
+        "model.prompt.glimpse_drop",
+        "optim.warmup",
+        "optim.final",
+    ),
     (TINY, 1): ("input.crop_scale",),
     (0, 0.999999): ("optim.beta1", "optim.beta2"),
     (1, 64): ("input.mask_size",),
@@ -111,6 +124,7 @@ def _check_together(config: ml_collections.ConfigDict) -> None:
         raise InputError("config.model.prompt: context needs glimpse, the side in which it is seen; set it to 16, say")
     if scale[0] > scale[1]:
         raise InputError(f"config.input.crop_scale: expected the smaller share first, got {scale}")
+    _check_segmenter(config)
     if config.input.label_context > config.model.text.context:
         raise InputError(
             f"config.input.label_context: {config.input.label_context} tokens do not fit the text context of "
@@ -147,6 +161,34 @@ def _check_towers(config: ml_collections.ConfigDict) -> None:
         )
     if config.loss.distill and not config.init:
         raise InputError("config.loss.distill: needs the model that it holds on to; set config.init, or distill to 0")
+
+
+def _check_segmenter(config: ml_collections.ConfigDict) -> None:
+    """What the mask decoder asks of the towers and of the input."""
+    s, image = config.model.segmenter, config.model.image
+    if not s.width:
+        if config.loss.segment:
+            raise InputError(
+                "config.loss.segment: there is no mask decoder; set config.model.segmenter.width, say to 128"
+            )
+        return
+    if s.stride & (s.stride - 1) or image.size % (2 * s.stride) or 2 * image.patch % s.stride:
+        raise InputError(
+            f"config.model.segmenter: stride {s.stride} must be a power of two that divides half the image size "
+            f"{image.size} and twice the patch {image.patch}"
+        )
+    if s.width % (2 * s.heads) or s.detail % 2:
+        raise InputError(
+            f"config.model.segmenter: width {s.width} must be a multiple of twice the {s.heads} heads, and detail even"
+        )
+    if not config.loss.segment:
+        return
+    if image.patch_drop or config.model.prompt.glimpse_drop:
+        raise InputError("config.loss.segment: masks need all patches; set patch_drop and glimpse_drop to 0")
+    if config.segment.regions > config.input.regions or config.input.view == "crop":
+        raise InputError("config.segment.regions: expected at most config.input.regions, and input.view=image")
+    if not sum(config.segment.first.values()):
+        raise InputError("config.segment.first: expected a share above 0")
 
 
 def _compare(given: Any, known: Any, path: str) -> None:
@@ -225,6 +267,7 @@ def load_config(path: Path) -> ml_collections.ConfigDict:
         raise InputError(f"{path}: not readable as JSON ({error}); restore the file of the run") from None
     config = common.get_config()
     try:
+        stored.pop("release", None)  # what a release says about itself
         _overlay(config, stored)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: not a configuration of this version: {error}") from None

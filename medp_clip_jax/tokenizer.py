@@ -1,53 +1,97 @@
-"""Text to token ids: a byte-level BPE over lower-cased text through the `tokenizers` library, in CLIP's layout.
+"""Text to token ids through the `tokenizers` library, in the layout that the text tower was trained with.
 
-`<|startoftext|>` comes first, `<|endoftext|>` last and has the vocabulary's highest id (the text tower pools there);
-zeros follow.
+Ours is CLIP's: a byte-level BPE over lower-cased text; `<|startoftext|>` comes first, `<|endoftext|>` last and has the
+vocabulary's highest id (the text tower pools there); zeros follow. Imported towers may have BERT's, [CLS] text [SEP],
+or SigLIP's, text and end; both with a padding of their own.
 """
 
 import hashlib
+import html
 import json
+import string
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import ftfy
 import numpy as np
+import regex
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from medp_clip_jax.errors import InputError
 
 START, END = "<|startoftext|>", "<|endoftext|>"
+LAYOUTS = {  # name -> the tokens for start, end and padding; CLIP pads with id 0, whatever that is
+    "clip": (START, END, None),
+    "bert": ("[CLS]", "[SEP]", "[PAD]"),
+    "siglip2": (None, "<eos>", "<pad>"),
+    "siglip": (None, "</s>", "</s>"),
+}
+# OpenAI's words: endings of contractions, runs of letters, single digits, runs of anything else but spaces.
+WORDS = r"(?i)'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
+_WORDS = regex.compile(WORDS)
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 class Tokenizer:
-    """Wraps a `tokenizers.Tokenizer` that has the two special tokens, the end the highest id (else InputError)."""
+    """Wraps a `tokenizers.Tokenizer` with the special tokens of a layout, CLIP's end the last id (else InputError)."""
 
     def __init__(self, backend: tokenizers.Tokenizer, origin: str = "tokenizer"):
-        start, end = backend.token_to_id(START), backend.token_to_id(END)
         self.vocab_size = backend.get_vocab_size(with_added_tokens=True)
-        if start is None or end != self.vocab_size - 1:
-            raise InputError(f"{origin}: expected {START} and, as the highest id, {END}; use a CLIP tokenizer.json")
-        self.start, self.end = start, end
+        self.layout, special = "", {}
+        for name, tokens in LAYOUTS.items():
+            special = {token: backend.token_to_id(token) for token in tokens if token}
+            if None not in special.values():
+                self.layout = name
+                break
+        if not self.layout or (self.layout == "clip" and special[END] != self.vocab_size - 1):
+            raise InputError(
+                f"{origin}: expected {START} and, as the highest id, {END}, or the special tokens of BERT or SigLIP; "
+                "use the tokenizer.json of a CLIP"
+            )
+        start, end, pad = (special.get(token) for token in LAYOUTS[self.layout])
+        self.start, self.end, self.pad = start, end, pad or 0
         backend.no_truncation()
         backend.no_padding()
         backend.encode_special_tokens = True  # a text that spells a special token must not smuggle in its id
-        self._backend = backend
-        self.fingerprint = hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
+        self._backend, self._json = backend, _canonical(backend)
+        self.fingerprint = hashlib.sha256(self._json.encode()).hexdigest()[:12]
+        self._clean = {"siglip": canonicalize, "siglip2": str.lower}.get(self.layout)
+        self._openai = self.layout == "clip" and getattr(backend.model, "end_of_word_suffix", None) == "</w>"
+        if self._openai:
+            # Cleaned and split as OpenAI's does it: a tokenizer.json cannot say all of that, and the library's regular
+            # expressions know fewer letters.
+            self._clean = clip_words
+            backend.normalizer = normalizers.Sequence([])
+            backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
 
     def __call__(self, texts: Sequence[str], length: int) -> np.ndarray:
-        """Encodes any strings to int32 [texts, length]: start, tokens, end, zeros; a long text loses its tail."""
+        """Encodes any strings to int32 [texts, length]: start, tokens, end, padding; a long text loses its tail."""
         if isinstance(texts, str) or length < 3:
             raise InputError(f"tokenizer: expected a list of texts and length >= 3, got {texts!r:.60}, {length}")
         # Half a surrogate pair is a valid str but not valid Unicode.
         clean = [text.encode("utf-8", "replace").decode() for text in texts]
-        tokens = np.zeros((len(clean), length), np.int32)
-        for row, encoding in zip(tokens, self._backend.encode_batch(clean, add_special_tokens=False), strict=True):
-            ids = [self.start, *encoding.ids[: length - 2], self.end]
+        if self._clean:
+            clean = [self._clean(text) for text in clean]
+        tokens = np.full((len(clean), length), self.pad, np.int32)
+        first = [] if self.start is None else [self.start]
+        encoded = self._backend.encode_batch(clean, is_pretokenized=self._openai, add_special_tokens=False)
+        for row, encoding in zip(tokens, encoded, strict=True):
+            ids = [*first, *encoding.ids[: length - 1 - len(first)], self.end]
             row[: len(ids)] = ids
         return tokens
 
+    def check_table(self, rows: int, origin: str) -> None:
+        """Raises InputError unless a table of `rows` embeddings has one for each token, and CLIP's end is the last."""
+        if self.vocab_size > rows or (self.layout == "clip" and self.vocab_size != rows):
+            raise InputError(
+                f"{origin}: {self.vocab_size} tokens, but the embedding table has {rows} rows; use the tokenizer that "
+                "the text tower was trained with"
+            )
+
     def to_json(self) -> str:
         """The content of `tokenizer.json`; equal tokenizers give equal text."""
-        return json.dumps(json.loads(self._backend.to_str()), ensure_ascii=False, sort_keys=True, indent=0)
+        return self._json
 
     def save(self, path: str | Path) -> None:
         """Writes a `tokenizer.json` that `load_tokenizer` and Hugging Face's libraries read."""
@@ -82,12 +126,27 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
-    """Reads a `tokenizer.json`, ours or OpenAI CLIP's; InputError if absent, damaged or without the special tokens."""
+    """Reads a `tokenizer.json`, ours, CLIP's, BERT's or SigLIP's; InputError if absent, damaged or neither."""
     try:
         backend = tokenizers.Tokenizer.from_str(Path(path).read_text("utf-8"))
     except Exception as error:  # the library raises bare Exception
         raise InputError(f"{path}: not a readable tokenizer.json ({error}); give the model's own file") from None
     return Tokenizer(backend, str(path))
+
+
+def clip_words(text: str) -> list[str]:
+    """Words as OpenAI's CLIP and open_clip see them: Unicode repaired, entities resolved twice, lower case, split."""
+    text = html.unescape(html.unescape(ftfy.fix_text(text)))
+    return _WORDS.findall(" ".join(text.split()).lower())
+
+
+def canonicalize(text: str) -> str:
+    """As SigLIP's big_vision cleans a text: no punctuation, lower case, single spaces."""
+    return " ".join(text.replace("_", " ").translate(_PUNCTUATION).lower().split())
+
+
+def _canonical(backend: tokenizers.Tokenizer) -> str:
+    return json.dumps(json.loads(backend.to_str()), ensure_ascii=False, sort_keys=True, indent=0)
 
 
 def _blank(model: models.BPE) -> tokenizers.Tokenizer:

@@ -213,8 +213,11 @@ def _logits(scale: Array | None, coverage: Array | None, bias: Array | None, dty
     return (logits if bias is None else logits + bias).astype(dtype)
 
 
-def stack(width: int, heads: int, depth: int, config: Any, mlp_ratio: float, causal: bool = False) -> nn.Module:
+def stack(
+    width: int, heads: int, depth: int, config: Any, mlp_ratio: float, causal: bool = False, activation: str = ""
+) -> nn.Module:
     """`depth` blocks as one scanned module: parameters, kept keys and values and `scale` lead with a [depth] axis."""
+    activation = activation or config.activation
     block = Block
     if config.remat != "none":
         block = nn.remat(Block, policy=REMAT[config.remat], prevent_cse=False)
@@ -227,7 +230,7 @@ def stack(width: int, heads: int, depth: int, config: Any, mlp_ratio: float, cau
         length=depth,
         unroll=config.unroll,
     )
-    return scanned(width, heads, depth, mlp_ratio, config.activation, config.norm_eps, jnp.dtype(config.dtype), causal)
+    return scanned(width, heads, depth, mlp_ratio, activation, config.norm_eps, jnp.dtype(config.dtype), causal)
 
 
 def all_but_last(

@@ -82,7 +82,9 @@ class TextTransformer(TextTower):
     def setup(self) -> None:
         c, text = self.config, self.config.text
         self._make_tables()
-        self.resblocks = stack(text.width, text.heads, text.depth, c, text.mlp_ratio, causal=text.pool == "end")
+        self.resblocks = stack(
+            text.width, text.heads, text.depth, c, text.mlp_ratio, text.pool == "end", text.activation
+        )
         self.ln_final = LayerNorm(c.norm_eps)
         self._make_projection()
 
