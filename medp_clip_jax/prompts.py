@@ -201,16 +201,8 @@ def coverage(prompts: RegionPrompts, window: Array, cells: int, sigma: Array) ->
     maximum a Gaussian of width `sigma` cells (alone, they replace the 1), outside clicks multiply by one minus
     theirs.
     """
-    x = _edges(window[..., 0], window[..., 2], cells)  # [batch, regions or 1, cells + 1]
-    y = _edges(window[..., 1], window[..., 3], cells)
-    masks = unit_masks(prompts)
-    area = jnp.einsum("bkyi,bkij,bkxj->bkyx", _mask_shares(y, masks.shape[2]), masks, _mask_shares(x, masks.shape[3]))
-    boxes = jnp.asarray(prompts.boxes)
-    overlap = (
-        _interval_share(y, boxes[..., 1], boxes[..., 3])[..., :, None]
-        * _interval_share(x, boxes[..., 0], boxes[..., 2])[..., None, :]
-    )
-
+    area, overlap = mask_share(prompts, window, cells), box_share(prompts, window, cells)
+    x, y = _axes(window, cells)
     labels = jnp.asarray(prompts.point_labels)
     gaussians = _gaussians(jnp.asarray(prompts.points), x, y, sigma)  # [batch, regions, points, cells, cells]
     inside = jnp.where((labels == 1)[..., None, None], gaussians, 0).max(2, initial=0)
@@ -224,6 +216,26 @@ def coverage(prompts: RegionPrompts, window: Array, cells: int, sigma: Array) ->
         flag(prompts.mask_valid), area, jnp.where(flag(prompts.box_valid), overlap, jnp.where(only_clicks, 0, 1))
     )
     return jnp.maximum(base, inside) * outside
+
+
+def mask_share(prompts: RegionPrompts, window: Array, cells: int) -> Array:
+    """Exact share of each cell of `window` (see `coverage`) that the masks cover, [batch, regions, cells, cells]."""
+    x, y = _axes(window, cells)
+    masks = unit_masks(prompts)
+    return jnp.einsum("bkyi,bkij,bkxj->bkyx", _mask_shares(y, masks.shape[2]), masks, _mask_shares(x, masks.shape[3]))
+
+
+def box_share(prompts: RegionPrompts, window: Array, cells: int) -> Array:
+    """Exact share of each cell of `window` (see `coverage`) that the boxes cover, [batch, regions, cells, cells]."""
+    x, y = _axes(window, cells)
+    boxes = jnp.asarray(prompts.boxes)
+    rows, columns = _interval_share(y, boxes[..., 1], boxes[..., 3]), _interval_share(x, boxes[..., 0], boxes[..., 2])
+    return rows[..., :, None] * columns[..., None, :]
+
+
+def _axes(window: Array, cells: int) -> tuple[Array, Array]:
+    """Edges of the cells along x and y, [batch, regions or 1, cells + 1] each."""
+    return _edges(window[..., 0], window[..., 2], cells), _edges(window[..., 1], window[..., 3], cells)
 
 
 def _edges(low: Array, high: Array, cells: int) -> Array:

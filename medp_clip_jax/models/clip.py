@@ -6,6 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from medp_clip_jax.errors import InputError
+from medp_clip_jax.models import segmenter
 from medp_clip_jax.models.bert import Bert
 from medp_clip_jax.models.fusion import FUSIONS
 from medp_clip_jax.models.text import TextTransformer
@@ -25,6 +27,8 @@ class MedPCLIP(nn.Module):
         self.visual = VisionTransformer(self.config)
         self.text = TEXT_TOWERS[self.config.text.tower](self.config)
         self.fusion = FUSIONS[self.config.fusion](self.config, self.visual)
+        if self.config.segmenter.width:
+            self.segmenter = segmenter.Segmenter(self.config)
         self.logit_scale = self.param("logit_scale", nn.initializers.constant(jnp.log(1 / 0.07)), ())
         self.logit_bias = self.param("logit_bias", nn.initializers.constant(-10.0), ())  # of the sigmoid loss
 
@@ -35,6 +39,8 @@ class MedPCLIP(nn.Module):
 
         With `keys` [batch], one random key per image, patches and glimpses are dropped as the configuration says.
         """
+        if self.is_initializing() and self.config.segmenter.width:
+            self.decode(self.encode_image(images), RegionPrompts.none(tokens.shape[0]))  # makes the parameters
         images, keep = self.visual.prepare(images), None
         if keys is not None and self.config.image.patch_drop:
             grid = images.pixels.shape[1] // self.config.image.patch
@@ -58,6 +64,54 @@ class MedPCLIP(nn.Module):
     def encode_regions(self, features: ImageFeatures, prompts: RegionPrompts) -> Array:
         """Embeddings of prompted regions, [batch, regions, dim], L2-normalised, in the space of images and texts."""
         return self.fusion.regions(features, prompts)
+
+    def keep(
+        self, images: Images | Array, prompts: RegionPrompts | None, tokens: Array
+    ) -> tuple[ImageFeatures, Array | None, Array]:
+        """A training pass as a call is, that keeps the image's features for the mask decoder; drops nothing."""
+        features = self.encode_image(images)
+        regions = None if prompts is None else self.encode_regions(features, prompts)
+        return features, regions, self.encode_text(tokens)
+
+    def look(self, features: ImageFeatures) -> segmenter.Detail:
+        """The mask decoder's view of images, which all questions about their regions share."""
+        return self.segmenter.look(features)
+
+    def decode(
+        self,
+        features: ImageFeatures,
+        prompts: RegionPrompts,
+        previous: Array | None = None,
+        detail: segmenter.Detail | None = None,
+    ) -> segmenter.Decoded:
+        """All masks that the decoder offers for prompted regions; see `segment` and `look`."""
+        return self.segmenter(features, self.fusion.tokens(features, prompts)[0], prompts, previous, detail)
+
+    def segment(
+        self, features: ImageFeatures, prompts: RegionPrompts, previous: Array | None = None
+    ) -> segmenter.Segmentation:
+        """One mask per prompted region and the embedding of what it shows, `segmenter.Segmentation`.
+
+        `previous` are the `logits` of the last answer about the same regions: clicks then correct it. Raises InputError
+        where the model has no mask decoder.
+        """
+        if not self.config.segmenter.width:
+            raise InputError("this model has no mask decoder: train one, with config.model.segmenter and loss.segment")
+        tokens, asked = self.fusion.tokens(features, prompts)
+        found = self.segmenter(features, tokens, prompts, previous)
+        which = segmenter.choose(found, prompts)
+        logits, size = segmenter.pick(found.masks, which), features.pixels.shape[1]
+        again = segmenter.as_mask_prompt(logits, features.rectangle, min(64, logits.shape[-1]))
+        named = jnp.where(again.mask_valid[..., None], self.fusion.regions(features, again), asked)
+        return segmenter.Segmentation(
+            masks=segmenter.on_canvas(logits, size),
+            iou=segmenter.pick(found.iou, which),
+            present=nn.sigmoid(found.present),
+            logits=logits,
+            candidates=found.masks[:, :, 1:],
+            candidate_iou=found.iou[:, :, 1:],
+            embedding=named,
+        )
 
     def encode_text(self, tokens: Array) -> Array:
         """Embeddings of token ids [texts, length], [texts, dim], L2-normalised."""

@@ -176,8 +176,8 @@ class Tokens(nn.Module):
         """Region embeddings [batch, regions, dim], L2-normalised, from features that `encode_image` kept."""
         return self.tower.read(features, self._stream(Images(features.pixels, features.rectangle), prompts))
 
-    def tokens(self, features: ImageFeatures, prompts: RegionPrompts) -> Array:
-        """Region tokens [batch, regions, width] as the tower's last block leaves them: what the mask decoder reads."""
+    def tokens(self, features: ImageFeatures, prompts: RegionPrompts) -> tuple[Array, Array]:
+        """Region tokens [batch, regions, width] as the last block leaves them, for the mask decoder, and embeddings."""
         return self.tower.walk(features, self._stream(Images(features.pixels, features.rectangle), prompts))
 
     def _stream(

@@ -150,15 +150,20 @@ class VisionTransformer(nn.Module):
 
     def read(self, features: ImageFeatures, stream: RegionStream) -> Array:
         """Region embeddings [batch, regions, dim], L2-normalised, from kept features."""
-        if not self._lead:
-            return self._probe(jax.tree.map(lambda part: part[0], features.kept), stream, features.canvas)[:, 1:]
-        return self._leave(self.walk(features, stream))
+        return self.walk(features, stream)[1]
 
-    def walk(self, features: ImageFeatures, stream: RegionStream) -> Array:
-        """Region tokens [batch, regions, width] as the last block leaves them, from kept features."""
+    def walk(self, features: ImageFeatures, stream: RegionStream) -> tuple[Array, Array]:
+        """Region tokens [batch, regions, width] as the last block leaves them, and their embeddings.
+
+        Where there is no [CLS] no token walks the blocks, and embeddings take their place.
+        """
+        if not self._lead:
+            kept = jax.tree.map(lambda part: part[0], features.kept)
+            embeddings = self._probe(kept, stream, features.canvas)[:, 1:]
+            return embeddings, embeddings
         regions = self._start(features.embedding.shape[0], stream)
         (_, regions), _ = self.resblocks((None, regions), features.kept, *self._bias(stream, features.canvas))
-        return regions
+        return regions, self._leave(regions)
 
     @property
     def _lead(self) -> int:
