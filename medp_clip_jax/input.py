@@ -101,9 +101,16 @@ def _crop(example: RegionExample, region: int, margin: float, rng: np.random.Gen
     )
 
 
-def _target(loaded: Loaded, index: int, view: tuple[int, int, int, int]) -> simulate.Target | None:
+def _asks_mask(region: Region, view: Sequence[int], kind: str) -> bool:
+    """Whether a prompt of this kind needs the region's mask: a box that the view shows whole is stored."""
+    x0, y0, x1, y1 = region.box
+    whole = view[0] <= x0 and view[1] <= y0 and x1 <= view[2] and y1 <= view[3]
+    return bool(region.rle) and not (kind == "box" and whole)
+
+
+def _target(loaded: Loaded, index: int, view: tuple[int, int, int, int], kind: str) -> simulate.Target | None:
     region: Region = loaded.example.regions[index]
-    if region.rle:
+    if _asks_mask(region, view, kind):
         return simulate.see_mask(region_spans(loaded, [index])[0], view, _LEAST_VISIBLE)
     if augment.box_share(region.box, view) < _LEAST_VISIBLE:
         return None
@@ -138,14 +145,16 @@ def _element(
         candidates = []  # the crop is the prompt
     loaded = record if isinstance(record, Loaded) else load(record, side_for(view, example, config.model.image.size))
     row = 0
-    region_spans(loaded, [i for i in candidates[: settings.regions] if example.regions[i].rle])  # together is cheaper
-    for candidate in candidates:
+    drawn = np.searchsorted(kinds[1], rng.random(len(candidates)), side="right").tolist()
+    asked = [(candidate, kinds[0][kind]) for candidate, kind in zip(candidates, drawn, strict=True)]
+    masks = [i for i, kind in asked[: settings.regions] if _asks_mask(example.regions[i], view, kind)]
+    region_spans(loaded, masks)  # together is cheaper
+    for candidate, kind in asked:
         if row == settings.regions:
             break
-        target = _target(loaded, candidate, view)
+        target = _target(loaded, candidate, view, kind)
         if target is None:
             continue
-        kind = kinds[0][int(np.searchsorted(kinds[1], rng.random(), side="right"))]
         simulate.write_simulated(prompts, row, target, view, kind, rng)
         labels[row] = index[example.regions[candidate].label]
         row += 1

@@ -103,11 +103,16 @@ def area_map(spans: Spans, view: Sequence[float], size: int) -> np.ndarray:
     """
     x0, y0, x1, y1 = view
     steps = np.arange(size + 1) / size
+    rows = y0 + (y1 - y0) * steps
+    # Rows of cells that the mask does not reach stay 0.
+    top, bottom = (spans.low.min(), spans.high.max()) if spans.low.size else (y0, y0)
+    first = max(int(np.searchsorted(rows, top, side="right")) - 1, 0)
+    last = min(int(np.searchsorted(rows, bottom)), size)
     # Pixels left of and above every corner of the cells, as in a summed-area table, but of the corners alone.
-    above = (y0 + (y1 - y0) * steps) - spans.low[:, None]
+    above = rows[first : last + 1] - spans.low[:, None]
     np.maximum(above, 0, out=above)
     np.minimum(above, (spans.high - spans.low)[:, None], out=above)
-    summed = np.zeros((len(above) + 1, size + 1))
+    summed = np.zeros((len(above) + 1, above.shape[1]))
     np.cumsum(above, 0, out=summed[1:])
     edges = x0 + (x1 - x0) * steps
     whole = np.floor(edges)
@@ -117,4 +122,6 @@ def area_map(spans: Spans, view: Sequence[float], size: int) -> np.ndarray:
     cells = corners[1:] - corners[:-1]
     share = (cells[:, 1:] - cells[:, :-1]).T * (255 * size**2 / ((x1 - x0) * (y1 - y0)))
     # The threshold only swallows rounding errors of the cell edges: a real overlap is orders of magnitude larger.
-    return np.where(share > 1e-4, np.clip(np.rint(share), 1, 255), 0).astype(np.uint8)
+    cover = np.zeros((size, size), np.uint8)
+    cover[first:last] = np.where(share > 1e-4, np.clip(np.rint(share), 1, 255), 0)
+    return cover

@@ -75,7 +75,7 @@ class Tokenizer:
             clean = [self._clean(text) for text in clean]
         tokens = np.full((len(clean), length), self.pad, np.int32)
         first = [] if self.start is None else [self.start]
-        encoded = self._backend.encode_batch(clean, is_pretokenized=self._openai, add_special_tokens=False)
+        encoded = self._backend.encode_batch_fast(clean, is_pretokenized=self._openai, add_special_tokens=False)
         for row, encoding in zip(tokens, encoded, strict=True):
             ids = [*first, *encoding.ids[: length - 1 - len(first)], self.end]
             row[: len(ids)] = ids
