@@ -1,4 +1,4 @@
-"""The model as others use it: load a run, read images, ask about regions, compare with texts."""
+"""The model as others use it: load a run or a release, read images, ask about regions, compare with texts."""
 
 import dataclasses
 import functools
@@ -11,10 +11,13 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from medp_clip_jax import release
 from medp_clip_jax.checkpoint import load_params
-from medp_clip_jax.config import load_config
+from medp_clip_jax.config import load_config, validate
 from medp_clip_jax.errors import InputError
+from medp_clip_jax.hub import locate
 from medp_clip_jax.models.clip import MedPCLIP
+from medp_clip_jax.models.segmenter import Segmentation
 from medp_clip_jax.models.segmenter import Segmentation
 from medp_clip_jax.models.vit import ImageFeatures, Images
 from medp_clip_jax.processor import Processor
@@ -74,6 +77,18 @@ class Model:
         return self._apply("segment", params, features, prompts, previous)
 
     @functools.partial(jax.jit, static_argnums=0)
+    def segment(
+        self, params: Any, features: ImageFeatures, prompts: RegionPrompts, previous: Array | None = None
+    ) -> Segmentation:
+        """Masks of prompted regions: logits [batch, regions, size, size] over the canvas, expected IoU, presence, and
+        the region embedding re-read from each mask, so that one call segments and names.
+
+        `previous` are the `.logits` of an earlier answer about the same regions, which further clicks correct. Raises
+        InputError where the model has no mask decoder (`config.model.segmenter`).
+        """
+        return self._apply("segment", params, features, prompts, previous)
+
+    @functools.partial(jax.jit, static_argnums=0)
     def encode_text(self, params: Any, tokens: Array) -> Array:
         """Embeddings [texts, dim], L2-normalised, of token ids [texts, length] from `processor.tokens`."""
         return self._apply("encode_text", params, tokens)
@@ -86,30 +101,53 @@ class Model:
         return jax.eval_shape(functools.partial(init_params, self.module, 0))
 
 
-def load(run: str | os.PathLike, step: int | None = None) -> tuple[Model, Any, Processor]:
-    """Loads what a training run wrote: (model, params, processor), the parameters float32 on the first device.
+def load(
+    source: str | os.PathLike, step: int | None = None, *, revision: str | None = None, dtype: Any = None
+) -> tuple[Model, Any, Processor]:
+    """Loads a trained model: (model, params, processor), the parameters on the first device.
 
-    `run` is the run's directory (config.json, tokenizer.json, checkpoints/); `step` picks a checkpoint (the newest).
+    Args:
+      source: the directory of a run, the folder of a release, or the name `owner/model` of a release on the Hugging
+        Face Hub, which is fetched once and then read from the cache; offline mode (`HF_HUB_OFFLINE=1`) is honoured.
+      step: which checkpoint of a run (the newest).
+      revision: of a name on the Hub: a commit, tag or branch.
+      dtype: float type of the parameters; as stored if None, which is float32 but in releases made with bfloat16.
 
     Raises:
-      InputError: no such directory, a file is absent or damaged, or the checkpoint is of another architecture.
+      InputError: there is no such model, a file is absent, damaged or not the one its checksum describes, values are
+        not finite, or the weights or tokenizer are of another architecture than config.json.
     """
-    directory = Path(run)
-    if not directory.is_dir():
-        raise InputError(f"{directory}: no such directory; expected the workdir of a training run")
+    directory = locate(source if isinstance(source, str) else Path(source), revision)
+    released = release.is_release(directory)
+    if released and step is not None:
+        raise InputError(f"{directory}: a release, which holds one set of weights; leave the step {step} out")
+    sums = release.read_sums(directory) if released else None
+    if sums is not None:
+        release.verify(directory, sums)
     config = load_config(directory / "config.json")
+    if sums is not None:
+        _check(config, directory)
     tokenizer = load_tokenizer(directory / "tokenizer.json")
     model = Model(config.model)
-    if tokenizer.vocab_size != config.model.text.vocab:
-        raise InputError(
-            f"{directory}/tokenizer.json: {tokenizer.vocab_size} tokens, but config.json says "
-            f"{config.model.text.vocab}; restore both files of one run"
-        )
+    tokenizer.check_table(config.model.text.vocab, f"{directory}/tokenizer.json")
+    mode = release.read_mode(directory)
+    processor = Processor(config.model.image.size, tokenizer, config.model.text.context, mode)
+    shapes = model.parameter_shapes()
+    if released:
+        return model, release.read_release(directory, shapes, sums, dtype), processor
     # Explicitly placed: without it Orbax would look for the devices the run was trained on.
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    template = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), model.parameter_shapes())
-    params = load_params(directory, template, step)
-    return model, params, Processor(config.model.image.size, tokenizer, config.model.text.context)
+    template = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype or x.dtype, sharding=device), shapes)
+    return model, load_params(directory, template, step), processor
+
+
+def _check(config: ml_collections.ConfigDict, directory: Path) -> None:
+    """Raises InputError for a release of a model that this version would compute otherwise, or not at all."""
+    config.workdir = str(directory)  # which no release has, and every configuration needs
+    try:
+        validate(config)
+    except InputError as error:
+        raise InputError(f"{directory}/config.json: {error}; a newer version of medp-clip-jax may know it") from error
 
 
 def classify(regions: Array | np.ndarray, text: Array | np.ndarray, params: Any) -> Array:

@@ -1,5 +1,6 @@
 """One image from a file or an array, as it would be looked at: PNG, JPEG, DICOM, a NIfTI slice, .npy or numpy."""
 
+import io
 import os
 import pathlib
 from typing import Any
@@ -18,7 +19,7 @@ Source = str | os.PathLike | np.ndarray
 
 
 def read_image(source: Source, window: Window = None, plane: str = "axial", index: int | None = None) -> np.ndarray:
-    """Reads one image as uint8 [height, width, 3].
+    """Reads one image as uint8 [height, width, 3], as it is shown: turned by its EXIF orientation.
 
     `source` is a path to a PNG, JPEG, DICOM, NIfTI (.nii, .nii.gz) or .npy file, or an array [height, width] or
     [height, width, 1, 3 or 4] (alpha is dropped). `window` is a name of `WINDOWS` or (level, width) in the values' own
@@ -48,7 +49,8 @@ def read_image(source: Source, window: Window = None, plane: str = "axial", inde
             f"{path}: a window applies to values with units (DICOM, NIfTI, arrays); leave it out for PNG and JPEG"
         )
     try:
-        return decode_image(path.read_bytes())
+        data = path.read_bytes()
+        return _upright(decode_image(data), data)
     except InputError as error:
         raise InputError(f"{path}: {error} (or a DICOM, NIfTI or .npy file)") from error
 
@@ -142,6 +144,32 @@ def _own_window(dataset: Any) -> tuple[float, float] | None:
         return None
     level, width = (value if isinstance(value, (float, int)) else list(value)[0] for value in (level, width))
     return (float(level), float(width)) if float(width) > 0 else None
+
+
+# EXIF orientation -> (whether x and y change places, then whether to mirror x, and y).
+_TURNS = {
+    2: (False, True, False),
+    3: (False, True, True),
+    4: (False, False, True),
+    5: (True, False, False),
+    6: (True, True, False),
+    7: (True, True, True),
+    8: (True, False, True),
+}
+
+
+def _upright(pixels: np.ndarray, data: bytes) -> np.ndarray:
+    """Pixels [height, width, 3] of an encoded image as viewers show them; EXIF that cannot be read says nothing."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            turn = _TURNS.get(image.getexif().get(0x0112, 1))
+    except Exception:  # whatever Pillow makes of damaged tags
+        return pixels
+    if turn is None:
+        return pixels
+    swap, across, down = turn
+    pixels = pixels.swapaxes(0, 1) if swap else pixels
+    return np.ascontiguousarray(pixels[:: -1 if down else 1, :: -1 if across else 1])
 
 
 def _rgb(values: np.ndarray, window: tuple[float, float] | None, name: object, scaled: bool = True) -> np.ndarray:
