@@ -78,7 +78,9 @@ class Training:
 def params_of(workdir: pathlib.Path):
     with checkpoint.make_checkpointer(workdir, 3, "region/mask/macro") as checkpointer:
         saved = checkpointer.checkpointables_metadata(STEPS).metadata["params"]
-    return checkpoint.load_params(workdir, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), saved), STEPS)
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])  # not on the two processes that wrote them
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), saved)
+    return checkpoint.load_params(workdir, shapes, STEPS)
 
 
 @pytest.mark.kills
