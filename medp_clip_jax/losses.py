@@ -69,6 +69,15 @@ def image_text_sigmoid(images: Array, texts: Array, text_id: Array, scale: Array
     return -jax.nn.log_sigmoid(sign * (scale * similarities(images, texts) + bias)).sum(1).mean()
 
 
+def distillation(images: Array, base: Array) -> Array:
+    """Mean of one minus the cosine of embeddings [images, dim] and a frozen base's, both L2-normalised: in [0, 2].
+
+    A mean over rows, which splits over devices as it is. No gradient reaches the base.
+    """
+    chex.assert_equal_shape([images, base])
+    return (1 - (images * jax.lax.stop_gradient(base)).sum(-1)).mean()
+
+
 def similarities(rows: Array, columns: Array) -> Array:
     """Dot products [rows, columns] of `rows` [rows, dim] and `columns` [columns, dim], in full float32.
 

@@ -1,5 +1,6 @@
 """AdamW with a warm-up cosine, decay on matrices only, and learning rates or freezing per module."""
 
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -55,11 +56,32 @@ def make_optimizer(config: Any, steps: int, params: Any) -> optax.GradientTransf
     )
     chain = optax.chain(
         optax.masked(optax.set_to_zero(), frozen),  # so that the norm is that of what is trained
-        optax.clip_by_global_norm(config.clip_norm),
+        clip(config.clip_norm, paths),
         optax.masked(adamw, jax.tree.map(lambda stays: not stays, frozen)),
         optax.stateless(lambda updates, _: jax.tree.map(lambda update, factor: update * factor, updates, rates)),
     )
     return skip_non_finite(chain)
+
+
+def clip(norm: float, paths: Any) -> optax.GradientTransformation:
+    """Clips by the global norm; a mask decoder has a norm of its own, so that it takes nothing from the towers."""
+    decoder = jax.tree.map(lambda path: _under(path, "segmenter"), paths)
+    if not any(jax.tree.leaves(decoder)):
+        return optax.clip_by_global_norm(norm)
+    others = jax.tree.map(lambda inside: not inside, decoder)
+    each = optax.clip_by_global_norm(norm)
+    return optax.chain(optax.masked(each, decoder), optax.masked(each, others))
+
+
+def hold(params: Any, frozen: Collection[str]) -> Any:
+    """`params` that send no gradient back to those under the path prefixes `frozen`: none is then computed for them."""
+    if not frozen:
+        return params
+    return jax.tree.map(
+        lambda path, x: jax.lax.stop_gradient(x) if any(_under(path, prefix) for prefix in frozen) else x,
+        parameter_paths(params),
+        params,
+    )
 
 
 def skip_non_finite(inner: optax.GradientTransformation) -> optax.GradientTransformation:

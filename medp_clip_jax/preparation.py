@@ -104,10 +104,14 @@ def check_splits(corpus: Corpus, config: Any) -> None:
 
 
 def make_tokenizer(workdir: Path, config: Any, corpus: Corpus, sources: Collection[str]) -> Tokenizer:
-    """The run's tokenizer: the one already in the workdir, else trained on the ontology and the sources' captions."""
-    path = workdir / "tokenizer.json"
-    if path.exists():
-        return load_tokenizer(path)
+    """The run's tokenizer: that in the workdir, else that of `init`, else trained on the ontology and the captions."""
+    for path in (workdir / "tokenizer.json", Path(config.init) / "tokenizer.json"):
+        if path.exists() and (config.init or path.parent == workdir):
+            tokenizer = load_tokenizer(path)
+            tokenizer.check_table(config.model.text.vocab, str(path))
+            return tokenizer
+    if config.init:
+        raise InputError(f"config.init {config.init}: no tokenizer.json there; expected a folder that convert wrote")
     ontology, split = corpus.ontology, config.data.train_split
     texts = [text for node in ontology for text in ontology.sentences(node)]
     for name in sources:

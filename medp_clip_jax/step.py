@@ -12,10 +12,11 @@ import jax.numpy as jnp
 import optax
 from einops import rearrange
 
-from medp_clip_jax import losses, sharded_losses
+from medp_clip_jax import click_training, losses, sharded_losses
 from medp_clip_jax.models.clip import MedPCLIP
 from medp_clip_jax.models.layers import constrain
 from medp_clip_jax.models.vit import Images
+from medp_clip_jax.optim import hold
 from medp_clip_jax.prompts import RegionPrompts
 from medp_clip_jax.sharding import logical_rules
 
@@ -55,12 +56,16 @@ def train_step(
     state: TrainState,
     batch: Mapping[str, Any],
     bank: Bank,
+    base: Any = None,
 ) -> tuple[TrainState, dict[str, Array]]:
-    """One update on a global batch, on the devices of the ambient mesh: (new state, scalar metrics)."""
+    """One update on a global batch, on the devices of the ambient mesh: (new state, scalar metrics).
+
+    `base` are the frozen parameters that `loss.distill` holds on to.
+    """
     rng = jax.random.fold_in(jax.random.key(config.seed), state.step)
     with nn.logical_axis_rules(logical_rules(config.mesh)):
         (_, metrics), grads = jax.value_and_grad(batch_loss, argnums=1, has_aux=True)(
-            model, state.params, config, batch, bank, rng
+            model, state.params, config, batch, bank, rng, base
         )
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
@@ -74,10 +79,10 @@ def train_step(
 
 
 def batch_loss(
-    model: MedPCLIP, params: Any, config: Any, batch: Mapping[str, Any], bank: Bank, rng: Array
+    model: MedPCLIP, params: Any, config: Any, batch: Mapping[str, Any], bank: Bank, rng: Array, base: Any = None
 ) -> tuple[Array, dict[str, Array]]:
     """The weighted sum of the losses on a batch, and its parts."""
-    weights, variables = config.loss, {"params": params}
+    weights, variables = config.loss, {"params": hold(params, config.optim.frozen)}
     devices = max(jax.sharding.get_abstract_mesh().size, 1)
     variant_rng, drop_rng = jax.random.split(rng)
     inputs = {
@@ -86,9 +91,18 @@ def batch_loss(
         "tokens": batch["text"],
         "keys": jax.vmap(functools.partial(jax.random.fold_in, drop_rng))(batch["position"]),
     }
-    image, regions, text = in_microbatches(
-        lambda inputs: model.apply(variables, **inputs), inputs, config.train.accumulate, devices
-    )
+
+    def embed(inputs: Any) -> tuple[Any, ...]:
+        held = None
+        if weights.distill:
+            held = model.apply({"params": base}, inputs["images"], method="embed_image")
+        if weights.segment:
+            return (*with_masks(model, variables["params"], config, inputs), held)
+        return (*model.apply(variables, **inputs), None, held)
+
+    if weights.segment:
+        inputs["masks"] = [batch[name] for name in ("target", "target_kind", "annotated")]
+    image, regions, text, masks, held = in_microbatches(embed, inputs, config.train.accumulate, devices)
     scale = model.apply(variables, method="scale")
     metrics = {"scale": scale, "regions": (batch["label"] >= 0).sum()}
 
@@ -99,6 +113,8 @@ def batch_loss(
         parts = {"image_text": terms.image_text_sigmoid(image, text, batch["text_id"], scale, bias, **limit)}
     else:
         parts = {"image_text": terms.image_text_softmax(image, text, batch["text_id"], scale, **limit)}
+    if weights.distill:
+        parts["distill"] = losses.distillation(image, held)
     if regions is not None:
         labels = encode_bank(model, variables, bank, variant_rng, devices)
         regions, target = regions.reshape(-1, regions.shape[-1]), batch["label"].reshape(-1)
@@ -106,8 +122,19 @@ def batch_loss(
             regions, labels, target, scale, bank.log_prior, weights.tau, bank.excluded, **limit
         )
         parts["text_to_region"] = terms.text_to_region(regions, labels, target, scale, bank.excluded, **limit)
+    if masks is not None:
+        parts["segment"], figures = click_training.total(masks, batch["target_kind"], config.segment)
+        metrics |= figures
     total = sum(weights[name] * value for name, value in parts.items())
     return total, {"loss": total, **parts, **metrics}
+
+
+def with_masks(model: MedPCLIP, params: Any, config: Any, inputs: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Embeddings of images, regions and texts, and the losses of each region's masks; the image is read once."""
+    asked = (inputs["images"], inputs["prompts"], inputs["tokens"])
+    features, regions, text = model.apply({"params": params}, *asked, method="keep")
+    masks = click_training.click_losses(model, params, config, features, *inputs["masks"], inputs["keys"])
+    return features.embedding, regions, text, masks
 
 
 def encode_bank(model: MedPCLIP, variables: Any, bank: Bank, rng: Array, devices: int) -> Array:

@@ -21,6 +21,7 @@ from medp_clip_jax import checkpoint, evaluate, flops, processes, results, shard
 from medp_clip_jax.config import validate
 from medp_clip_jax.errors import InputError, run_cli
 from medp_clip_jax.goodput import Goodput
+from medp_clip_jax.initial import begin
 from medp_clip_jax.input import iterate as ahead
 from medp_clip_jax.input import label_prior, train_dataset
 from medp_clip_jax.metrics import MetricWriter
@@ -63,6 +64,8 @@ def train(config: Any, profile: int = 0) -> dict[str, float]:
 
     model = MedPCLIP(config.model)
     optimizer, layout, state = make_state(model, config, mesh)
+    params, base = begin(state.params, config)
+    state = state.replace(params=params)
     step_fn = jax.jit(
         functools.partial(train_step, model, optimizer, config), donate_argnums=0, out_shardings=(layout, None)
     )
@@ -80,7 +83,7 @@ def train(config: Any, profile: int = 0) -> dict[str, float]:
         state = checkpoint.restore(checkpointer, state)
         clock.resume(int(state.step))
         clock.add("start", time.monotonic() - began)
-        step_fn = functools.partial(step_fn, bank=bank)
+        step_fn = functools.partial(step_fn, bank=bank, base=base)
         state = fit(state, step_fn, assess, checkpointer, clock, run, config, profile)
         with clock.spent("save"):
             checkpoint.finish(checkpointer)
