@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from medp_clip_jax import mask_losses
-from medp_clip_jax.clicks import BOX_ONLY, MASK, Targets, add_click, first_prompts, next_click, with_absent
+from medp_clip_jax.clicks import Targets, add_click, first_prompts, next_click, with_absent
 from medp_clip_jax.models import segmenter
 from medp_clip_jax.models.clip import MedPCLIP
 from medp_clip_jax.models.vit import ImageFeatures
 from medp_clip_jax.prompts import RegionPrompts
+from medp_clip_jax.targets import BOX_ONLY, MASK
 
 Array = jax.Array
 PARTS = ("focal", "dice", "iou", "present", "projection")
@@ -33,8 +34,8 @@ def click_losses(
     """Losses of each region over all rounds, `PARTS` as [batch, regions], 0 where they do not apply.
 
     `target` uint8 [batch, regions, side, side] are area shares on the canvas, `kind` [batch, regions] is 1 where they
-    are masks, 2 where boxes and 0 for padding, `annotated` [batch, side, side] is not 0 where any region of the image lies
-    or the canvas is empty; `keys` [batch] is one random key per image. Beside the parts come `first` and `last`,
+    are masks, 2 where boxes and 0 for padding, `annotated` [batch, side, side] is not 0 where any region lies or the
+    canvas is empty; `keys` [batch] is one random key per image. Beside the parts come `first` and `last`,
     the IoU of the answers to the first prompt and after all clicks, and `counted`, whether a region has a mask.
     """
     s = config.segment

@@ -11,13 +11,13 @@ import jax
 import jax.numpy as jnp
 
 from medp_clip_jax.prompts import RegionPrompts, mask_share
+from medp_clip_jax.targets import BOX_ONLY, MASK
 
 Array = jax.Array
 FIRST = ("point", "box", "noisy_box", "mask")
 EROSIONS = 12  # deeper inside, all places are alike
 EXTRA = 3  # inside and outside clicks each, of a region that begins with several
 NEAR = 6  # cells around a region in which such outside clicks lie
-BOX_ONLY, MASK = 2, 1  # kinds of target; 0 is none
 
 
 @flax.struct.dataclass

@@ -1,6 +1,5 @@
 """Records to training batches: a pure grain chain in which batch i is a function of the configuration and i alone."""
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -14,11 +13,12 @@ import grain
 import numpy as np
 from absl import flags
 
-from medp_clip_jax import augment, simulate
+from medp_clip_jax import augment, handover, simulate
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.loading import ImageCache, Loaded, ShuffledEpochs, load, max_side, region_spans, side_for
 from medp_clip_jax.prompts import RegionPrompts
 from medp_clip_jax.records import Region, RegionExample
+from medp_clip_jax.targets import mask_side, mask_targets
 
 _LEAST_VISIBLE = 0.5  # a region with less of its area in the view is not asked about
 _VIEW_TRIES = 4
@@ -144,7 +144,7 @@ def _element(
         labels[0], prompts["valid"][0] = index[example.regions[candidates[0]].label], True
         candidates = []  # the crop is the prompt
     loaded = record if isinstance(record, Loaded) else load(record, side_for(view, example, config.model.image.size))
-    row = 0
+    row, shown = 0, []
     drawn = np.searchsorted(kinds[1], rng.random(len(candidates)), side="right").tolist()
     asked = [(candidate, kinds[0][kind]) for candidate, kind in zip(candidates, drawn, strict=True)]
     masks = [i for i, kind in asked[: settings.regions] if _asks_mask(example.regions[i], view, kind)]
@@ -157,6 +157,7 @@ def _element(
             continue
         simulate.write_simulated(prompts, row, target, view, kind, rng)
         labels[row] = index[example.regions[candidate].label]
+        shown.append(candidate)
         row += 1
     mirror = augment.may_mirror(example, settings.flips, ontology) and rng.random() < 0.5
     if mirror:
@@ -169,6 +170,10 @@ def _element(
     told = functools.partial(ontology.caption, example, style=settings.caption, view=view, mirrored=mirror)
     caption = told(rng=rng)
     text = np.asarray(tokenizer([caption], config.model.text.context)[0], np.int32)
+    targets = {}
+    if config.loss.segment:
+        side = mask_side(config.model)
+        targets = mask_targets(loaded, shown, view, rectangle, mirror, config.segment.regions, side)
     return {
         "image": image,
         "rectangle": rectangle,
@@ -177,6 +182,7 @@ def _element(
         # By content, not wording: two wordings of one content must not be pushed apart.
         "text_id": np.int32(text_id(told())),
         **prompts,
+        **targets,
     }
 
 
@@ -193,8 +199,9 @@ def train_dataset(corpus, config, tokenizer, bank, process_index: int = 0, proce
     A batch holds image uint8 [batch, size, size, 3], rectangle float32 [batch, 4] (where the view lies on the canvas,
     in [0, 1]), prompts `RegionPrompts` [batch, regions, ...] in [0, 1] of the view, label int32 [batch, regions] (row
     of the bank, -1 = padding), text int32 [batch, context], text_id int32 [batch] (equal content shares it) and
-    position int32 [batch] (in the global batch). The examples of a step do not depend on the number of processes:
-    process p of P takes every P-th. InputError where the mixture, the prompt kinds or the batch size cannot be used.
+    position int32 [batch] (in the global batch), and with `loss.segment` what `targets.mask_targets` makes. The
+    examples of a step do not depend on the number of processes: process p of P takes every P-th. InputError where the
+    mixture, the prompt kinds or the batch size cannot be used.
     """
     batch_size, steps = config.input.batch_size, config.train.steps
     if batch_size % process_count:
@@ -229,19 +236,24 @@ def iterate(batches: grain.MapDataset, config) -> Iterator[dict]:
         flags.FLAGS.mark_as_parsed()
     options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
     several = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
-    return _from_workers(iter(batches.to_iter_dataset(options).mp_prefetch(several, _start_worker)))
+    prefix = handover.new_prefix()
+    packed = batches.map(functools.partial(handover.pack, prefix=prefix)).to_iter_dataset(options)
+    return _from_workers(iter(packed.mp_prefetch(several, _start_worker)), prefix)
 
 
-def _from_workers(batches: grain.DatasetIterator) -> Iterator[dict]:
+def _from_workers(batches: grain.DatasetIterator, prefix: str) -> Iterator[dict]:
     """Workers inherit what blocks a signal, so that one meant for the job ends none before it ignores them itself."""
-    with contextlib.closing(batches):
+    try:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _IGNORED)
         try:
             first = next(batches)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        yield first
-        yield from batches
+        yield handover.unpack(first)
+        yield from map(handover.unpack, batches)
+    finally:
+        batches.close()
+        handover.discard(prefix)
 
 
 def _start_worker(index: int, count: int) -> None:

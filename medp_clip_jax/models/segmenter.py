@@ -18,6 +18,7 @@ from medp_clip_jax.models.fusion import canvas_window, fourier
 from medp_clip_jax.models.layers import LayerNorm, constrain
 from medp_clip_jax.models.vit import ImageFeatures, normalised_pixels
 from medp_clip_jax.prompts import RegionPrompts, box_share, mask_share
+from medp_clip_jax.targets import mask_side
 
 Array = jax.Array
 CANDIDATES = 3  # masks for a single click, which may mean a part or the whole
@@ -27,7 +28,7 @@ OCTAVES = 6  # of the positions of patches
 
 @flax.struct.dataclass
 class Decoded:
-    """All that the decoder says; masks are square logits over the canvas, at `side(config)` pixels."""
+    """All that the decoder says; masks are square logits over the canvas, at `targets.mask_side` pixels."""
 
     masks: Array  # [batch, regions, 1 + candidates, side, side]; the first is for prompts that leave no doubt
     iou: Array  # [batch, regions, 1 + candidates], of each mask with the truth, as the decoder sees it, in [0, 1]
@@ -54,11 +55,6 @@ class Segmentation:
     candidates: Array  # [batch, regions, 3, side, side]: logits of the three readings of a single click
     candidate_iou: Array  # [batch, regions, 3]
     embedding: Array  # [batch, regions, dim], L2-normalised: the region embedding, re-read from the mask
-
-
-def side(config: Any, size: int | None = None) -> int:
-    """Side in pixels of the decoder's masks for a canvas of `size` (the trained one if None)."""
-    return 2 * (size or config.image.size) // config.segmenter.stride
 
 
 def ambiguous(prompts: RegionPrompts) -> Array:
@@ -223,7 +219,7 @@ class Segmenter(nn.Module):
         c, count = self.config, 1 + CANDIDATES
         dtype = jnp.dtype(c.dtype)
         detail = detail or self.look(features)
-        grid, cells = features.pixels.shape[1] // c.image.patch, side(c, features.pixels.shape[1])
+        grid, cells = features.pixels.shape[1] // c.image.patch, mask_side(c, features.pixels.shape[1])
         maps = prompt_maps(prompts, previous, features.rectangle, cells).astype(dtype)
         maps = constrain(maps, "batch", None, None, None, None)
 
