@@ -18,7 +18,6 @@ from medp_clip_jax.errors import InputError
 from medp_clip_jax.hub import locate
 from medp_clip_jax.models.clip import MedPCLIP
 from medp_clip_jax.models.segmenter import Segmentation
-from medp_clip_jax.models.segmenter import Segmentation
 from medp_clip_jax.models.vit import ImageFeatures, Images
 from medp_clip_jax.processor import Processor
 from medp_clip_jax.prompts import RegionPrompts
@@ -63,18 +62,6 @@ class Model:
         Costs a few tokens per region, no image pass. A region without any prompt gets the global embedding.
         """
         return self._apply("encode_regions", params, features, prompts)
-
-    @functools.partial(jax.jit, static_argnums=0)
-    def segment(
-        self, params: Any, features: ImageFeatures, prompts: RegionPrompts, previous: Array | None = None
-    ) -> Segmentation:
-        """Masks of prompted regions: logits [batch, regions, size, size] over the canvas, expected IoU, presence, and
-        the region embedding re-read from each mask, so that one call segments and names.
-
-        `previous` are the `.logits` of an earlier answer about the same regions, which further clicks correct. Raises
-        InputError where the model has no mask decoder (`config.model.segmenter`).
-        """
-        return self._apply("segment", params, features, prompts, previous)
 
     @functools.partial(jax.jit, static_argnums=0)
     def segment(
