@@ -1,5 +1,6 @@
 """Records to training batches: a pure grain chain in which batch i is a function of the configuration and i alone."""
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -13,7 +14,7 @@ import grain
 import numpy as np
 from absl import flags
 
-from medp_clip_jax import augment, handover, simulate
+from medp_clip_jax import augment, simulate
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.loading import ImageCache, Loaded, ShuffledEpochs, load, max_side, region_spans, side_for
 from medp_clip_jax.prompts import RegionPrompts
@@ -236,24 +237,19 @@ def iterate(batches: grain.MapDataset, config) -> Iterator[dict]:
         flags.FLAGS.mark_as_parsed()
     options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
     several = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
-    prefix = handover.new_prefix()
-    packed = batches.map(functools.partial(handover.pack, prefix=prefix)).to_iter_dataset(options)
-    return _from_workers(iter(packed.mp_prefetch(several, _start_worker)), prefix)
+    return _from_workers(iter(batches.to_iter_dataset(options).mp_prefetch(several, _start_worker)))
 
 
-def _from_workers(batches: grain.DatasetIterator, prefix: str) -> Iterator[dict]:
+def _from_workers(batches: grain.DatasetIterator) -> Iterator[dict]:
     """Workers inherit what blocks a signal, so that one meant for the job ends none before it ignores them itself."""
-    try:
+    with contextlib.closing(batches):
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _IGNORED)
         try:
             first = next(batches)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        yield handover.unpack(first)
-        yield from map(handover.unpack, batches)
-    finally:
-        batches.close()
-        handover.discard(prefix)
+        yield first
+        yield from batches
 
 
 def _start_worker(index: int, count: int) -> None:
