@@ -143,6 +143,7 @@ def get_config() -> ml_collections.ConfigDict:
         {
             "regions": 4,  # per image, the first of `input.regions`
             "rounds": 4,  # answers per region: to the first prompt, then to one more click each
+            "unroll": 1,  # rounds per scan iteration; all of them on CPUs, which are slow at convolutions in a loop
             "first": {"point": 0.55, "box": 0.2, "noisy_box": 0.15, "mask": 0.1},  # shares of the first prompt
             "noise": 0.1,  # deviation of a noisy box's sides, in their lengths
             "several": 0.3,  # share of the clicked regions that begin with several clicks, as after a few corrections

@@ -9,7 +9,7 @@ def get_config():
 
     config.model.segmenter.update(width=64, heads=4, stride=2, detail=32)
     config.loss.segment = 1.0
-    config.segment.update(regions=4, rounds=3)
+    config.segment.update(regions=4, rounds=3, unroll=3)  # convolutions in a loop are slow on CPUs
     config.input.batch_size = 16
 
     config.train.steps = 1200

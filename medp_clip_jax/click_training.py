@@ -68,7 +68,8 @@ def click_losses(
 
     start = (prompts, jnp.zeros(targets.mask.shape, jnp.float32))
     turns = (jnp.arange(s.rounds), jnp.moveaxis(seeds[:, 2:], 1, 0))
-    _, parts = jax.lax.scan(jax.checkpoint(answer) if config.model.remat != "none" else answer, start, turns)
+    step = jax.checkpoint(answer) if config.model.remat != "none" else answer
+    _, parts = jax.lax.scan(step, start, turns, unroll=s.unroll)
     score = parts.pop("score")
     counted = (targets.kind == MASK) & ~targets.absent
     return {name: part.mean(0) for name, part in parts.items()} | {

@@ -41,7 +41,7 @@ RANGES = {  # least and greatest value -> fields; all the numbers of a section o
         *("input.batch_size", "input.regions", "input.points", "input.label_variants", "input.threads"),
         *("train.steps", "train.log_every", "train.checkpoint_every", "train.keep", "train.max_bad_steps"),
         *("train.accumulate", "loss.chunk"),
-        *("eval.batch_size", "eval.regions", "segment.regions", "segment.rounds"),
+        *("eval.batch_size", "eval.regions", "segment.regions", "segment.rounds", "segment.unroll"),
         *("model.segmenter.depth", "model.segmenter.heads", "model.segmenter.detail"),
     ),
     (3, math.inf): ("model.text.context", "input.label_context"),  # start, a token, end
