@@ -266,8 +266,9 @@ def as_mask_prompt(logits: Array, rectangle: Array, resolution: int) -> RegionPr
     that lies inside, from logits [batch, regions, side, side] over the canvas. An empty mask is no prompt."""
     inside = (logits > 0).astype(jnp.float32)
     batch, regions = logits.shape[:2]
-    prompts = RegionPrompts.none(batch, regions)
+    # Broadcast, as the sizes of an exported program are symbols.
+    prompts = jax.tree.map(lambda x: jnp.broadcast_to(x, (batch, regions, *x.shape[2:])), RegionPrompts.none(1))
     canvas = prompts.replace(masks=inside)
     masks = mask_share(canvas, rectangle[:, None], resolution)
     filled = masks.max((2, 3)) > 0
-    return jax.tree.map(jnp.asarray, prompts.replace(masks=masks, mask_valid=filled))
+    return prompts.replace(masks=masks, mask_valid=filled)
