@@ -25,6 +25,7 @@ REQUIRES = [
     "importlib_resources>=6.4",  # tensorflow-datasets imports it without declaring it
     "jax>=0.10.2",
     "ml_collections>=1.0",
+    "ml_dtypes>=0.4",  # bfloat16 for numpy
     "numpy>=2.1",
     "optax>=0.2.8",
     "orbax-checkpoint>=0.12.8",

@@ -166,7 +166,7 @@ def export_tensors(config: ml_collections.ConfigDict, params: dict[str, np.ndarr
 def read_params(folder: Path) -> tuple[ml_collections.ConfigDict, dict[str, np.ndarray]]:
     """Configuration and parameters, by path, of a release."""
     weights = open_weights(folder)
-    params = {name.replace(".", "/"): weights.read(name) for name in weights}
+    params = {path: weights.read(path) for path in weights}
     return load_config(folder / "config.json"), params
 
 

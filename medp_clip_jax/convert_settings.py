@@ -81,6 +81,7 @@ def settings(weights: Weights, name: str, source: Path, activation: str = "") ->
         if isinstance(error, InputError):
             raise
         raise InputError(f"{folder}: settings of another kind than those of {name} ({error!r})") from None
+    config.input.label_context = min(config.input.label_context, model.text.context)
     if name.endswith("siglip"):
         config.loss.image_text_kind = "sigmoid"
     for tower in (model.image, model.text):

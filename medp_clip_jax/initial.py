@@ -16,11 +16,6 @@ from medp_clip_jax.models.clip import MedPCLIP
 from medp_clip_jax.step import init_params
 from medp_clip_jax.weights import open_weights
 
-# What decides how a tower computes, beside its parameters' shapes.
-TOWER_FIELDS = {
-    "visual": ("image.patch", "image.heads", "image.pool", "activation", "norm_eps", "mean", "std"),
-    "text": ("text.tower", "text.heads", "text.pool", "text.pad"),
-}
 POSITIONS = "visual/positional_embedding"
 
 
@@ -76,22 +71,20 @@ def read_initial(folder: str | Path, config: ml_collections.ConfigDict) -> dict[
     weights = open_weights(folder)
     theirs = load_config(folder / "config.json")
     shapes = {path: tuple(leaf.shape) for path, leaf in parameter_shapes(config).items()}
-    for tower, fields in TOWER_FIELDS.items():
-        if any(name.startswith(f"{tower}.") for name in weights):
-            for field in fields:
-                _same(folder, field, theirs, config)
+    for tower in ("visual", "text"):
+        if any(path.startswith(f"{tower}/") for path in weights):
+            _check_settings(folder, _computes(theirs.model, tower), _computes(config.model, tower))
     image = config.model.image
     params = {}
-    for name in weights:
-        path = name.replace(".", "/")
+    for path in weights:
         if path not in shapes:
-            raise InputError(f"{folder}: {name} has no place in this configuration; {_hint(folder)}")
-        value = weights.read(name)
+            raise InputError(f"{folder}: {path} has no place in this configuration; {_hint(folder)}")
+        value = weights.read(path)
         if path == POSITIONS and value.shape != shapes[path] and value.shape[1:] == shapes[path][1:]:
             value = resize_positions(value, image.size // image.patch, int(image.pool == "cls"))
         if value.shape != shapes[path]:
             raise InputError(
-                f"{folder}: {name} is {list(value.shape)} there and {list(shapes[path])} in this configuration; "
+                f"{folder}: {path} is {list(value.shape)} there and {list(shapes[path])} in this configuration; "
                 f"{_hint(folder)}"
             )
         params[path] = value
@@ -102,15 +95,25 @@ def _hint(folder: Path) -> str:
     return f"set config.model to the model section of {folder}/config.json, as configs/finetune_clip.py does"
 
 
-def _same(folder: Path, field: str, theirs: Any, ours: Any) -> None:
-    def get(config: Any) -> Any:
-        value = functools.reduce(lambda section, name: section[name], field.split("."), config.model)
-        return tuple(value) if isinstance(value, (list, tuple)) else value
+def _computes(model: Any, tower: str) -> dict[str, Any]:
+    """What decides how a tower computes, beside its parameters' shapes."""
+    image, text = model.image, model.text
+    if tower == "visual":
+        fields = {name: model[name] for name in ("activation", "norm_eps")}
+        fields |= {name: tuple(model[name]) for name in ("mean", "std")}
+        return fields | {f"image.{name}": image[name] for name in ("patch", "heads", "pool")}
+    fields = {f"text.{name}": text[name] for name in ("tower", "heads", "pool", "pad")}
+    if text.tower == "clip":
+        fields |= {"text.activation": text.activation or model.activation, "norm_eps": model.norm_eps}
+    return fields
 
-    if get(theirs) != get(ours):
-        raise InputError(
-            f"config.model.{field}: {get(ours)!r}, but {folder} was made with {get(theirs)!r}; {_hint(folder)}"
-        )
+
+def _check_settings(folder: Path, theirs: dict[str, Any], ours: dict[str, Any]) -> None:
+    for field, value in theirs.items():
+        if ours.get(field) != value:
+            raise InputError(
+                f"config.model.{field}: {ours.get(field)!r}, but {folder} was made with {value!r}; {_hint(folder)}"
+            )
 
 
 def overlay(params: Any, initial: Mapping[str, np.ndarray]) -> Any:
