@@ -30,7 +30,8 @@ PEAK = {
     "NVIDIA L40S": 362e12,
 }
 OPTIMIZER = 20  # elementwise operations per parameter: clipping, AdamW, decay, the update
-BACKWARD = {"windows": 0.0}  # gradients cost twice the forward pass, but none reach pixels and prompts
+# Gradients cost twice the forward pass, but none reach pixels and prompts, a frozen text tower or the base.
+BACKWARD = {"windows": 0.0, "frozen text": 0.0, "base": 0.0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +68,10 @@ def step_flops(config: Any, labels: int, parameters: int = 0) -> StepFlops:
         "unread": -batch * (_unread(model.image, tokens) + _unread(model.text, text)),
         "losses": 2.0 * model.embed * (batch**2 + 2 * regions * labels),
     }
+    if config.loss.distill:
+        forward["base"] = forward["image"] - batch * _unread(model.image, tokens)
+    if "text" in config.optim.frozen:
+        return _with_frozen_text(config, forward, regions, parameters)
     recompute = batch * (_again(model, model.image, tokens) + _again(model, model.text, text))
     recompute += regions * _region_again(model, tokens)
     if model.remat != "none":
@@ -76,6 +81,21 @@ def step_flops(config: Any, labels: int, parameters: int = 0) -> StepFlops:
     if config.train.accumulate > 1:  # each microbatch is embedded a second time for its gradient
         recompute += sum(forward[part] for part in ("image", "regions", "prompts", "windows", "text", "unread"))
     return StepFlops(forward, recompute, float(OPTIMIZER * parameters))
+
+
+def _with_frozen_text(config: Any, forward: dict[str, float], regions: int, parameters: int) -> StepFlops:
+    """The step of `step_flops` without gradients of the text tower, whose forward pass is one part then."""
+    model, batch = config.model, config.input.batch_size
+    tokens, text = image_tokens(model), model.text.context
+    unread = batch * _unread(model.text, text)
+    rest = {part: value for part, value in forward.items() if part not in ("text", "labels")}
+    rest |= {"unread": forward["unread"] + unread, "frozen text": forward["text"] + forward["labels"] - unread}
+    recompute = batch * _again(model, model.image, tokens) + regions * _region_again(model, tokens)
+    if model.remat != "none":
+        recompute += forward["prompts"] + forward["windows"]
+    if config.train.accumulate > 1:
+        recompute += sum(rest[part] for part in ("image", "regions", "prompts", "windows", "unread"))
+    return StepFlops(rest, recompute, float(OPTIMIZER * parameters))
 
 
 def peak_flops(device_kind: str) -> float | None:
@@ -91,9 +111,10 @@ def mfu(model_flops: float, seconds: float, devices: int, device_kind: str) -> f
 
 
 def image_tokens(model: Any) -> int:
-    """Tokens of the image stream in training: [CLS] and the patches that patch dropout leaves."""
+    """Tokens of the image stream in training: [CLS], if there is one, and the patches that patch dropout leaves."""
     patches = (model.image.size // model.image.patch) ** 2
-    return 1 + (max(1, round((1 - model.image.patch_drop) * patches)) if model.image.patch_drop else patches)
+    patches = max(1, round((1 - model.image.patch_drop) * patches)) if model.image.patch_drop else patches
+    return patches + (model.image.pool == "cls")
 
 
 def _hidden(tower: Any) -> int:
@@ -107,22 +128,34 @@ def _blocks(tower: Any, tokens: int) -> float:
 
 
 def _ends(model: Any) -> float:
-    """Patch embedding and output projection of one image."""
-    image = model.image
-    return 2.0 * image.width * ((image_tokens(model) - 1) * image.patch**2 * 3 + model.embed)
+    """Patch embedding and output projection of one image, and the keys, values and probe of a pooling head."""
+    image, tokens = model.image, image_tokens(model)
+    embedding = 2.0 * image.width * (tokens - (image.pool == "cls")) * image.patch**2 * 3
+    if image.pool == "map":
+        return embedding + 4.0 * tokens * image.width**2 + _region(model, tokens)
+    return embedding + 2.0 * image.width * model.embed * image.projection
 
 
 def _unread(tower: Any, tokens: int) -> float:
-    """What training's last block leaves out of a sequence: all but keys and values of the tokens that are not read."""
+    """What training's last block leaves out of a sequence: all but keys and values of the tokens that are not read.
+
+    Pooling heads and BERT read all.
+    """
+    if tower.pool in ("map", "mean") or getattr(tower, "tower", "") == "bert":
+        return 0.0
     weights = tower.width * (2 * tower.width + 2 * _hidden(tower))
     return 2.0 * (tokens - 1) * (weights + 2 * tokens * tower.width)
 
 
 def _region(model: Any, tokens: int) -> float:
-    """One region token through the tower: query, output projection and perceptron; keys and values are the image's."""
+    """One region token through the tower: query, output projection and perceptron; keys and values are the image's.
+
+    Where there is no [CLS], it only passes the pooling head.
+    """
     image = model.image
     weights = image.width * (2 * image.width + 2 * _hidden(image))
-    return 2.0 * (image.depth * (weights + 2 * tokens * image.width) + image.width * model.embed)
+    readings = image.depth if image.pool == "cls" else 1
+    return 2.0 * (readings * (weights + 2 * tokens * image.width) + image.width * model.embed * image.projection)
 
 
 def _prompt(model: Any, points: int) -> float:
@@ -154,7 +187,11 @@ def _cover(cells: int, mask: int) -> int:
 
 
 def _text(model: Any, tokens: int) -> float:
-    return _blocks(model.text, tokens) + 2.0 * model.text.width * model.embed
+    text, embed = model.text, model.embed
+    tokens = text.context if text.pool == "last" else tokens  # SigLIP's texts are padded to it
+    hidden = (text.width + embed) // 2
+    weights = {"none": 0, "mlp": hidden * (text.width + embed)}.get(text.projection, text.width * embed)
+    return _blocks(text, tokens) + 2.0 * weights
 
 
 def _again(model: Any, tower: Any, tokens: int) -> float:
@@ -172,7 +209,7 @@ def _again(model: Any, tower: Any, tokens: int) -> float:
 
 def _region_again(model: Any, tokens: int) -> float:
     image = model.image
-    scanned = image.depth - 1
+    scanned = image.depth - 1 if image.pool == "cls" else 0
     if model.remat == "dots":
         return 4.0 * scanned * tokens * image.width
     if model.remat == "full":

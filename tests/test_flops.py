@@ -117,3 +117,25 @@ def test_mfu_is_the_share_of_the_peak_and_unknown_where_the_peak_is():
 )
 def test_peaks_go_by_the_longest_name_that_fits(kind, peak):
     assert peak_flops(kind) == peak
+
+
+def test_frozen_text_and_the_base_have_no_backward_pass():
+    config = common.get_config()
+    plain = step_flops(config, 50)
+    config.optim.frozen = ("text",)
+    frozen = step_flops(config, 50)
+    assert plain.model - frozen.model == pytest.approx(2 * frozen.forward["frozen text"])
+    assert frozen.forward["frozen text"] > 0
+    config.loss.distill = 1.0
+    held = step_flops(config, 50)
+    assert held.model - frozen.model == pytest.approx(held.forward["base"]) and held.forward["base"] > 0
+
+
+def test_regions_of_a_tower_without_cls_only_pass_the_pooling_head():
+    config = common.get_config()
+    plain = step_flops(config, 50)
+    config.model.image.pool = "map"
+    pooled = step_flops(config, 50)
+    assert pooled.forward["regions"] < plain.forward["regions"] / 4
+    config.model.text.update(tower="bert", pool="mean", projection="none")
+    assert step_flops(config, 50).forward["unread"] == 0
