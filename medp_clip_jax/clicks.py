@@ -125,7 +125,9 @@ def first_prompts(keys: Array, targets: Targets, marked: Array, rectangle: Array
     sides = jnp.tile(boxes[..., 2:] - boxes[..., :2], 2)
     boxes = jnp.where((kinds == 2)[..., None], boxes + noise * sides, boxes)
     low, extent = jnp.tile(rectangle[:, :2], 2)[:, None], jnp.tile(rectangle[:, 2:] - rectangle[:, :2], 2)[:, None]
-    boxes = jnp.clip((boxes - low) / extent, 0, 1)
+    boxes = (boxes - low) / extent
+    start = jnp.clip(boxes[..., :2], 0, 1 - 1 / side)  # never empty: a window without an extent has no pixels
+    boxes = jnp.concatenate([start, jnp.clip(boxes[..., 2:], start + 1 / side, 1)], -1)
     rough = _rough(_second(keys), show)
     masks = mask_share(prompts.replace(masks=rough.astype(jnp.float32)), rectangle[:, None], side)
     return prompts.replace(
