@@ -211,7 +211,8 @@ def main(argv: list[str]) -> None:
         raise InputError("--dtype: a release is float32 or bfloat16, got float16")
     imported = import_checkpoint(source, FLAGS.tokenizer, FLAGS.activation, FLAGS.size)
     write(imported, output, FLAGS.mode, FLAGS.dtype)
-    print(f"{imported.report()}\nwritten: {output}; start training with --config=configs/finetune_clip.py:{output}")
+    config = "smoke_text" if imported.format.startswith("bert") else "finetune_clip"
+    print(f"{imported.report()}\nwritten: {output}; train from it with --config=configs/{config}.py:{output}")
 
 
 if __name__ == "__main__":

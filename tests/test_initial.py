@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import common, finetune_clip
+from configs import common, finetune_clip, smoke_text
 from medp_clip_jax import convert, losses
 from medp_clip_jax.config import validate
 from medp_clip_jax.errors import InputError
@@ -147,3 +147,11 @@ def test_held_parameters_keep_their_values():
     grads = jax.grad(lambda p: sum(jnp.square(x).sum() for x in jax.tree.leaves(hold(p, ("text",)))))(params)
     assert not grads["text"]["a"].any() and np.array_equal(grads["visual"]["b"], [6, 6])
     assert hold(params, ()) is params
+
+
+def test_the_smoke_run_with_a_sentence_encoder(imports):
+    config = smoke_text.get_config(str(imports / "bert"))
+    config.model.text.context = 20
+    validate(config)
+    assert config.model.embed == config.model.text.width == 64 and config.optim.frozen == ("text",)
+    validate(smoke_text.get_config("absent"))
