@@ -4,7 +4,9 @@
 
 Without a prompt the whole image is named. One --box (or none), any --point, any --negative_point and a --mask together
 describe one region. Several --box are one region each; points or a mask are refused then, as they could belong to any.
-Coordinates are pixels of the image from its top left corner. Without --labels all labels of the run are ranked.
+With --segment each region also gets a mask: a PNG, its outline in the overlay, and run lengths in --json. Several
+regions with clicks come from a file, --prompts. Coordinates are pixels of the image from its top left corner. Without
+--labels all labels of the run are ranked.
 """
 
 import dataclasses
@@ -18,7 +20,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from medp_clip_jax import api
+from medp_clip_jax import api, predict_masks
 from medp_clip_jax.config import load_config
 from medp_clip_jax.errors import InputError, run_cli
 from medp_clip_jax.evaluators.encode import encode_labels
@@ -166,8 +168,14 @@ def main(argv: Sequence[str]) -> None:
     size = image.shape[1], image.shape[0]
     mask = read_mask(FLAGS.mask, size, FLAGS.plane, FLAGS.index) if FLAGS.mask else None
     prompted = Prompted(boxes, points, negative, mask)
+    marked = bool(boxes or points or negative or mask is not None)
+    if FLAGS.segment and not (marked or FLAGS.prompts):
+        raise InputError("--segment: expected a prompt; point at the region with --box, --point, --mask or --prompts")
+    if FLAGS.prompts and marked:
+        raise InputError("--prompts together with other prompts: expected one of both; write all of them into the file")
     try:
-        prompts = region_prompts(prompted, size)
+        shapes = predict_masks.read_prompts(pathlib.Path(FLAGS.prompts)) if FLAGS.prompts else prompted.regions()
+        prompts = predict_masks.shape_prompts(shapes, size) if FLAGS.prompts else region_prompts(prompted, size)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
 
@@ -176,15 +184,25 @@ def main(argv: Sequence[str]) -> None:
     ids, names = list(labels), list(labels.values())
     context = load_config(run_dir / "config.json").input.label_context
     text = encode_labels(model, params, processor.tokenizer, ontology, ids, context)
-    scores = rank(model, params, processor.images(image), prompts, text)
-    shapes = prompted.regions()
+    images, written = processor.images(image), []
+    if FLAGS.segment:
+        masks, facts, embeddings = predict_masks.segment(model, params, images, prompts, size)
+        scores = np.asarray(api.classify(embeddings, text, params))
+    else:
+        scores = rank(model, params, images, prompts, text)
     answers = [answer(shape, row, ids, names, FLAGS.top) for shape, row in zip(shapes, scores, strict=True)]
+    if FLAGS.segment:
+        written = predict_masks.write_masks(masks, path.name.split(".")[0])
+        shapes = [dataclasses.replace(shape, mask=mask) for shape, mask in zip(shapes, masks, strict=True)]
+        for found, name, known in zip(answers, written, facts, strict=True):
+            found["mask"] = {"file": name, **known}
     output = write_overlay(image, shapes, answers, FLAGS.output or f"{path.name.split('.')[0]}_regions.png")
     if FLAGS.json:
         found = {"image": str(path), "size": size, "run": str(run_dir), "labels": len(ids), "regions": answers}
         print(json.dumps({**found, "overlay": output, "notice": NOTICE}, indent=1))
     else:
-        print(f"{path}: {size[0]} x {size[1]} px, {len(ids)} labels\n{table(answers)}\noverlay: {output}\n{NOTICE}")
+        print(f"{path}: {size[0]} x {size[1]} px, {len(ids)} labels\n{table(answers)}\noverlay: {output}")
+        print("".join(f"mask: {name}\n" for name in written) + NOTICE)
 
 
 def run_labels(run_dir: pathlib.Path, given: Sequence[str]) -> tuple[Ontology, dict[str, str]]:
@@ -223,6 +241,8 @@ if __name__ == "__main__":
     flags.DEFINE_multi_string("point", [], "x,y of a click inside the region; may be repeated.")
     flags.DEFINE_multi_string("negative_point", [], "x,y of a click outside the region; may be repeated.")
     flags.DEFINE_string("mask", None, "Mask of the region: PNG, .npy or NIfTI of the image's size, non-zero inside.")
+    flags.DEFINE_string("prompts", None, "JSON list of regions, each with box, points and negative_points in pixels.")
+    flags.DEFINE_bool("segment", False, "Also segment each region, and name what its mask shows.")
     flags.DEFINE_list("labels", [], "Labels to rank, separated by commas; all of the run if not given.")
     flags.DEFINE_integer("top", 5, "How many labels to show per region.", lower_bound=1)
     flags.DEFINE_bool("json", False, "Print JSON instead of a table.")

@@ -10,7 +10,7 @@ import pytest
 import tiny_run
 from PIL import Image
 
-from medp_clip_jax import overlay, predict
+from medp_clip_jax import mask_images, overlay, predict
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.results import NOTICE
 
@@ -19,6 +19,8 @@ DEFAULTS = dict(
     point=[],
     negative_point=[],
     mask=None,
+    prompts=None,
+    segment=False,
     labels=[],
     top=5,
     json=False,
@@ -180,3 +182,46 @@ def test_captions_stay_inside_the_picture():
         picture = overlay.draw(np.zeros((50, 100, 3), np.uint8), [overlay.Shape("a rather long caption 0.99", box)])
         dark = (np.asarray(picture) == (20, 20, 20)).all(-1)  # the caption's background
         assert dark.sum() > 500
+
+
+@pytest.fixture(scope="module")
+def segmenting(tmp_path_factory):
+    """A run with a mask decoder."""
+    made = tiny_run.config()
+    made.model.segmenter.update(width=16, depth=1, heads=2, stride=4, detail=8)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiny_run, "config", lambda: made)
+        return tiny_run.write_run(tmp_path_factory.mktemp("segmenting") / "run")
+
+
+def test_segment_writes_a_mask_per_region_that_its_run_lengths_repeat(ask, segmenting):
+    regions = [{"box": [1, 2, 30, 20]}, {"points": [[40, 30], [42, 31]], "negative_points": [[5, 5]]}]
+    with open("prompts.json", "w") as file:
+        json.dump(regions, file)
+    found = json.loads(ask(checkpoint=str(segmenting), json=True, segment=True, prompts="prompts.json"))
+    assert len(found["regions"]) == 2
+    for region in found["regions"]:
+        pixels = np.asarray(Image.open(region["mask"]["file"]))
+        mask = mask_images.from_rle(region["mask"]["rle"])
+        assert pixels.shape == mask.shape == (40, 60) and np.array_equal(pixels > 0, mask)
+        assert region["mask"]["area"] == mask.sum() and 0 <= region["mask"]["iou"] <= 1
+    alone = json.loads(ask(checkpoint=str(segmenting), json=True, segment=True, box=["1,2,30,20"]))
+    assert alone["regions"][0]["mask"]["rle"] == found["regions"][0]["mask"]["rle"]
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [("{}", "list of regions"), ('[{"circle": 1}]', "region 1"), ('[{"box": [1, 2, 3]}]', "4 numbers"), ("[", "JSON")],
+)
+def test_files_of_prompts_that_cannot_be_read_are_refused(ask, content, message):
+    with open("prompts.json", "w") as file:
+        file.write(content)
+    with pytest.raises(InputError, match=message):
+        ask(prompts="prompts.json")
+
+
+def test_segment_needs_a_prompt_and_a_decoder(ask):
+    with pytest.raises(InputError, match="expected a prompt"):
+        ask(segment=True)
+    with pytest.raises(InputError, match="no mask decoder"):
+        ask(segment=True, box=["1,2,30,20"])
