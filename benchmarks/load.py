@@ -81,11 +81,14 @@ def measure(python: str, program: str, folder: pathlib.Path) -> dict[str, float]
 
 def main(argv: list[str]) -> None:
     """Writes both, loads both by turns, prints a table of the fastest loads and the highest peaks."""
-    with tempfile.TemporaryDirectory(dir=FLAGS.folder or None) as made:
-        folders = {"medp.load": pathlib.Path(made) / "ours", "transformers": pathlib.Path(made) / "peer"}
+    with tempfile.TemporaryDirectory() as temporary:
+        made = pathlib.Path(FLAGS.folder or temporary)
+        folders = {"medp.load": made / "ours", "transformers": made / "peer"}
         make = "import pathlib, sys; from benchmarks.load import make_ours; make_ours(pathlib.Path(sys.argv[1]))"
-        subprocess.run([sys.executable, "-c", make, folders["medp.load"]], check=True)
-        subprocess.run([FLAGS.peer, "-c", _MAKE_PEER.replace("{folder}", str(folders["transformers"]))], check=True)
+        if not folders["medp.load"].exists():
+            subprocess.run([sys.executable, "-c", make, folders["medp.load"]], check=True)
+        if not folders["transformers"].exists():
+            subprocess.run([FLAGS.peer, "-c", _MAKE_PEER.replace("{folder}", str(folders["transformers"]))], check=True)
         commands = {"medp.load": (sys.executable, _OURS), "transformers": (FLAGS.peer, _PEER)}
         found: dict[str, list[dict[str, float]]] = {name: [] for name in commands}
         for _ in range(FLAGS.rounds):
@@ -102,6 +105,8 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     flags.DEFINE_string("peer", sys.executable, "Python that has torch and transformers.")
-    flags.DEFINE_string("folder", "", "Where to write the weights for a while, some 4 GB; the system's if empty.")
+    flags.DEFINE_string(
+        "folder", "", "Where to keep the weights, some 4 GB, for the next time; a temporary one if empty."
+    )
     flags.DEFINE_integer("rounds", 3, "Loads of each.", lower_bound=1)
     run_cli(main)
