@@ -9,7 +9,7 @@ import hashlib
 import html
 import json
 import string
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import ftfy
@@ -49,14 +49,16 @@ class Tokenizer:
                 f"{origin}: expected {START} and, as the highest id, {END}, or the special tokens of BERT or SigLIP; "
                 "use the tokenizer.json of a CLIP"
             )
-        start, end, pad = (special.get(token) for token in LAYOUTS[self.layout])
-        self.start, self.end, self.pad = start, end, pad or 0
+        ids = {token: number for token, number in special.items() if number is not None}
+        start, end, pad = LAYOUTS[self.layout]
+        self.start, self.end, self.pad = (ids[start] if start else None), ids[end], (ids[pad] if pad else 0)
         backend.no_truncation()
         backend.no_padding()
         backend.encode_special_tokens = True  # a text that spells a special token must not smuggle in its id
         self._backend, self._json = backend, _canonical(backend)
         self.fingerprint = hashlib.sha256(self._json.encode()).hexdigest()[:12]
-        self._clean = {"siglip": canonicalize, "siglip2": str.lower}.get(self.layout)
+        cleaners: dict[str, Callable[[str], str | list[str]]] = {"siglip": canonicalize, "siglip2": str.lower}
+        self._clean = cleaners.get(self.layout)
         self._openai = self.layout == "clip" and getattr(backend.model, "end_of_word_suffix", None) == "</w>"
         if self._openai:
             # Cleaned and split as OpenAI's does it: a tokenizer.json cannot say all of that, and the library's regular
@@ -70,9 +72,8 @@ class Tokenizer:
         if isinstance(texts, str) or length < 3:
             raise InputError(f"tokenizer: expected a list of texts and length >= 3, got {texts!r:.60}, {length}")
         # Half a surrogate pair is a valid str but not valid Unicode.
-        clean = [text.encode("utf-8", "replace").decode() for text in texts]
-        if self._clean:
-            clean = [self._clean(text) for text in clean]
+        valid = [text.encode("utf-8", "replace").decode() for text in texts]
+        clean = [self._clean(text) for text in valid] if self._clean else valid
         tokens = np.full((len(clean), length), self.pad, np.int32)
         first = [] if self.start is None else [self.start]
         encoded = self._backend.encode_batch_fast(clean, is_pretokenized=self._openai, add_special_tokens=False)
