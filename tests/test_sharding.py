@@ -52,6 +52,7 @@ for data, fsdp, accumulate in ((1, 1, 1), (8, 1, 1), (4, 2, 1), (2, 4, 1), (1, 8
 """
 
 
+@pytest.mark.slow
 def test_every_mesh_trains_to_the_losses_of_one_device():
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
     env = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
