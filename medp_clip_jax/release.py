@@ -22,7 +22,7 @@ import safetensors.numpy
 
 from medp_clip_jax import __version__
 from medp_clip_jax.errors import InputError
-from medp_clip_jax.initial import flat
+from medp_clip_jax.initial import flat, nested
 from medp_clip_jax.processor import Processor
 from medp_clip_jax.streaming import DTYPES, read_parameters
 
@@ -36,18 +36,6 @@ OPTIONAL = ("ontology.json", "labels.json")
 def is_release(directory: Path) -> bool:
     """Whether a folder has the weights of a release; a run has checkpoints/ instead."""
     return any((directory / f"model.safetensors{end}").is_file() for end in ("", ".index.json"))
-
-
-def nested(tensors: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested parameters of tensors named by their path, such as `visual/proj`."""
-    params: dict[str, Any] = {}
-    for name, tensor in tensors.items():
-        *path, last = name.split("/")
-        section = params
-        for key in path:
-            section = section.setdefault(key, {})
-        section[last] = tensor
-    return params
 
 
 def write_whole(output: Path, fill: Callable[[Path], object]) -> None:
