@@ -26,6 +26,7 @@ REQUIRES = [
     "jax>=0.10.2",
     "ml_collections>=1.0",
     "ml_dtypes>=0.4",  # bfloat16 for numpy
+    "numba>=0.61",  # loops over the runs of masks
     "numpy>=2.1",
     "optax>=0.2.8",
     "orbax-checkpoint>=0.12.8",

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+import numba
 import numpy as np
 from PIL import Image
 
@@ -10,6 +11,7 @@ from medp_clip_jax import label_names
 from medp_clip_jax.records import RegionExample
 
 PADDING = (123, 117, 104)  # mean colour of CLIP's training images: the tower's normalisation maps it to about zero
+_LEVELS = np.linspace(0, 1, 256)
 
 
 def random_view(width: int, height: int, scale: Sequence[float], rng: np.random.Generator) -> tuple[int, int, int, int]:
@@ -63,21 +65,27 @@ def letterbox(
     scale = size / max(box[2] - box[0], box[3] - box[1])
     w, h = (min(size, max(1, round(side * scale))) for side in (box[2] - box[0], box[3] - box[1]))
     picture = picture.resize((w, h), Image.Resampling.BILINEAR, box=box, reducing_gap=gap)
-    if table is not None:
-        picture = picture.point(table.tolist() * len(picture.getbands()))
-    image = np.asarray(picture)
-    if mirror:
-        image = image[:, ::-1]
+    image = np.asarray(picture).reshape(h, w, -1)
     x, y = (size - w) // 2, (size - h) // 2
     canvas = np.empty((size, size, 3), np.uint8)
-    for edge in (np.s_[:y], np.s_[y + h :], np.s_[:, :x], np.s_[:, x + w :]):
-        canvas[edge] = PADDING
-    if image.ndim == 3:
-        canvas[y : y + h, x : x + w] = image
-    else:  # several times as fast as to repeat the channel by broadcasting
-        for channel in range(3):
-            canvas[y : y + h, x : x + w, channel] = image
+    _lay(canvas, image[:, ::-1] if mirror else image, np.arange(256, dtype=np.uint8) if table is None else table, x, y)
     return canvas, np.array([x, y, x + w, y + h], np.float32) / size
+
+
+@numba.njit(cache=True)
+def _lay(canvas: np.ndarray, image: np.ndarray, table: np.ndarray, x: int, y: int) -> None:
+    """Fills a canvas [size, size, 3]: the image [height, width, 1 or 3] at column x and row y, by its table of values,
+    and padding around it."""
+    height, width, channels = image.shape
+    for row in range(len(canvas)):
+        for column in range(len(canvas)):
+            inside = 0 <= row - y < height and 0 <= column - x < width
+            for channel in range(3):
+                if inside:
+                    value = table[image[row - y, column - x, min(channel, channels - 1)]]
+                else:
+                    value = np.uint8(PADDING[channel])
+                canvas[row, column, channel] = value
 
 
 def jitter_table(strength: float, rng: np.random.Generator) -> np.ndarray:
@@ -86,7 +94,7 @@ def jitter_table(strength: float, rng: np.random.Generator) -> np.ndarray:
     One table for all channels: hue carries diagnosis in histology, dermoscopy and fundus photographs.
     """
     gamma, contrast = np.exp(rng.uniform(-strength, strength, 2))
-    value = np.linspace(0, 1, 256) ** gamma
+    value = _LEVELS**gamma
     value = (value - 0.5) * contrast + 0.5 + rng.uniform(-strength, strength) / 2
     return np.clip(np.rint(value * 255), 0, 255).astype(np.uint8)
 

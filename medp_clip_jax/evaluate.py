@@ -1,6 +1,6 @@
 """Evaluates a trained model on a corpus, or on any folder of the region schema.
 
-    python -m medp_clip_jax.evaluate --checkpoint=RUN_DIR --data=CORPUS_OR_FOLDER [--split=test] [--output=DIR]
+    python -m medp_clip_jax.evaluate --checkpoint=RUN_OR_RELEASE --data=CORPUS_OR_FOLDER [--split=test] [--output=DIR]
 
 prints a table and writes results.json, predictions.npz (for `medp_clip_jax.compare`) and report.html into the output.
 """
@@ -15,12 +15,13 @@ from typing import Any
 
 from absl import flags, logging
 
-from medp_clip_jax import api, ontology_merge, processes, results
+from medp_clip_jax import api, ontology_merge, processes, release, results
 from medp_clip_jax.config import load_config
 from medp_clip_jax.corpus import MANIFEST, Corpus, ensure_corpus, open_corpus
 from medp_clip_jax.errors import InputError, run_cli
 from medp_clip_jax.evaluators import context_retention, predictions, region_recognition, zero_shot
 from medp_clip_jax.evaluators.encode import KINDS, encode_corpus, encode_labels
+from medp_clip_jax.hub import locate
 from medp_clip_jax.ontology import Ontology
 
 FLAGS = flags.FLAGS
@@ -151,8 +152,17 @@ def _assigns(splits: pathlib.Path, folder: pathlib.Path) -> bool:
         return True  # the build says what is wrong with it
 
 
+def output_for(run_dir: pathlib.Path, data: str, split: str, output: str | None) -> pathlib.Path:
+    """The folder to write into, made: `output`, else evaluation/DATA-SPLIT in a run, or here for a release, which stays
+    as it was published. InputError where it cannot be written."""
+    home = pathlib.Path() if release.is_release(run_dir) else run_dir
+    name = pathlib.Path(data).resolve().name
+    return results.writable(output or home / "evaluation" / f"{name}-{split}")
+
+
 def load_config_for(run_dir: pathlib.Path, sources: Sequence[str]):
-    """The run's configuration, evaluating the named sources (all if none): those of the training may not exist here."""
+    """The configuration of a run or release, evaluating the named sources (all if none): those of the training may not
+    exist here."""
     config = load_config(run_dir / "config.json")
     config.data.sources = tuple(sources)
     return config
@@ -167,17 +177,16 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise InputError(f"unexpected argument {argv[1]!r}: options start with -- (see --help)")
     if not FLAGS.checkpoint or not FLAGS.data:
-        raise InputError("expected --checkpoint=RUN_DIR and --data=CORPUS_OR_FOLDER")
+        raise InputError("expected --checkpoint=RUN_OR_RELEASE and --data=CORPUS_OR_FOLDER")
     unknown = sorted(set(FLAGS.kinds or ()) - set(KINDS))
     if unknown:
         raise InputError(f"--kinds: expected some of {', '.join(KINDS)}, got {unknown[0]!r}")
     logging.set_verbosity(logging.WARNING)  # checkpoints and data sets announce every file otherwise
-    run_dir = pathlib.Path(FLAGS.checkpoint)
+    run_dir = locate(FLAGS.checkpoint)
     # Loading first: a wrong run folder should not cost the build of a corpus.
     model, params, processor = api.load(run_dir)
     config = load_config_for(run_dir, FLAGS.sources)
-    name = pathlib.Path(FLAGS.data).resolve().name
-    output = results.writable(FLAGS.output or run_dir / "evaluation" / f"{name}-{FLAGS.split}")
+    output = output_for(run_dir, FLAGS.data, FLAGS.split, FLAGS.output)
     corpus = open_data(FLAGS.data, FLAGS.split, output / "corpus")
     ontology = corpus.ontology
     if (run_dir / "ontology.json").is_file():
@@ -193,10 +202,10 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("checkpoint", None, "Directory of a training run.")
+    flags.DEFINE_string("checkpoint", None, "A training run, or a release: folder or name on the Hub.")
     flags.DEFINE_string("data", None, "A corpus, or a folder of the region schema (images.jsonl, annotations.jsonl).")
     flags.DEFINE_string("split", "test", "Split to evaluate; all of a folder without splits.json.")
-    flags.DEFINE_string("output", None, "Where to write; RUN_DIR/evaluation/DATA-SPLIT if not given.")
+    flags.DEFINE_string("output", None, "Where to write; evaluation/DATA-SPLIT in the run if not given.")
     flags.DEFINE_list("kinds", None, "Prompt kinds and reference rows: mask, box, point, none, crop.")
     flags.DEFINE_list("sources", [], "Sources of the corpus to evaluate; all if not given.")
     run_cli(main)

@@ -4,8 +4,7 @@
 
 `medp.load("releases/mine")` reads it, as do `predict` and `evaluate` in place of a run. The folder holds the weights as
 safetensors, the tokenizer, the preprocessing, a model card to be checked and completed, programs that run with nothing
-but jax (`--noprograms` leaves them out), checksums, and with `--onnx` ONNX models of fixed sizes. It appears whole or
-not at all.
+but jax (`--noprograms` leaves them out), and checksums. It appears whole or not at all.
 """
 
 import pathlib

@@ -112,7 +112,8 @@ def _asks_mask(region: Region, view: Sequence[int], kind: str) -> bool:
 def _target(loaded: Loaded, index: int, view: tuple[int, int, int, int], kind: str) -> simulate.Target | None:
     region: Region = loaded.example.regions[index]
     if _asks_mask(region, view, kind):
-        return simulate.see_mask(region_spans(loaded, [index])[0], view, _LEAST_VISIBLE)
+        spans = loaded.masks.get(index) or region_spans(loaded, [index])[0]
+        return simulate.see_mask(spans, view, _LEAST_VISIBLE)
     if augment.box_share(region.box, view) < _LEAST_VISIBLE:
         return None
     x0, y0, x1, y1 = region.box
@@ -145,13 +146,13 @@ def _element(
         labels[0], prompts["valid"][0] = index[example.regions[candidates[0]].label], True
         candidates = []  # the crop is the prompt
     loaded = record if isinstance(record, Loaded) else load(record, side_for(view, example, config.model.image.size))
-    row, shown = 0, []
+    row, shown, slots = 0, [], settings.regions
     drawn = np.searchsorted(kinds[1], rng.random(len(candidates)), side="right").tolist()
     asked = [(candidate, kinds[0][kind]) for candidate, kind in zip(candidates, drawn, strict=True)]
-    masks = [i for i, kind in asked[: settings.regions] if _asks_mask(example.regions[i], view, kind)]
+    masks = [i for i, kind in asked[:slots] if _asks_mask(example.regions[i], view, kind)]
     region_spans(loaded, masks)  # together is cheaper
     for candidate, kind in asked:
-        if row == settings.regions:
+        if row == slots:
             break
         target = _target(loaded, candidate, view, kind)
         if target is None:

@@ -4,6 +4,7 @@ import dataclasses
 import io
 from collections.abc import Sequence
 
+import numba
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 from pycocotools import mask as coco_mask
@@ -127,41 +128,42 @@ def mask_runs(rles: Sequence[bytes], height: int, width: int) -> tuple[np.ndarra
     outside the mask, one mask after the other, and how many runs each has, int64 [masks]; InputError if any does not
     fill exactly that size."""
     # pycocotools writes past its buffer on counts that overrun the image, so they are added up first
-    found = _runs(rles)
-    if found is not None:
-        runs, count = found
-        if runs.min() >= 0 and (np.add.reduceat(runs, np.cumsum(count) - count) == height * width).all():
-            return runs, count
+    stops = np.cumsum([len(rle) for rle in rles])
+    runs, count = _runs(np.frombuffer(b"".join(rles), np.uint8), stops, height * width)
+    if count.all():
+        return runs, count
     problem = "is a box without a mask" if not all(rles) else f"has run lengths that do not fill {width} x {height} px"
     raise InputError(f"the region {problem}: ask `region.rle` first, or rebuild a damaged corpus")
 
 
-def _runs(rles: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray] | None:
-    """Run lengths and their number per mask; None where a string is none of COCO's: base-32 digits, low first, bit 5 =
-    more follow; from the fourth run of a mask on, differences to two back."""
-    text = b"".join(rles)
-    digits = np.frombuffer(text, np.uint8).astype(np.int64) - 48
-    last = (digits & 32) == 0
-    stops = np.cumsum([len(rle) for rle in rles])  # of the strings
-    if not all(rles) or digits.min() < 0 or digits.max() > 63 or not last[stops - 1].all():
-        return None
-    ends = np.flatnonzero(last)
-    length = np.diff(ends, prepend=-1)  # digits of each run
-    if length.max() > 12:
-        return None
-    starts = ends - length + 1
-    place = np.arange(digits.size) - np.repeat(starts, length)
-    runs = np.add.reduceat((digits & 31) << (5 * place), starts)
-    runs -= np.where(digits[ends] & 16, np.int64(1) << (5 * length), 0)  # the sign
-    count = np.diff(np.searchsorted(ends, stops), prepend=0)
-    first = np.cumsum(count) - count
-    number = np.arange(runs.size) - np.repeat(first, count)
-    origin = np.repeat(first, count)
-    for parity in (0, 1):  # sums over every other run of all masks, less what came before the mask
-        chosen = number % 2 == parity
-        if parity == 0:
-            chosen &= number > 0
-        sums = np.cumsum(np.where(chosen, runs, 0))
-        before = (sums - np.where(chosen, runs, 0))[origin]
-        runs = np.where(chosen, sums - before, runs)
-    return runs, count
+@numba.njit(cache=True)
+def _runs(text: np.ndarray, stops: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Run lengths and their number per mask, 0 from the first mask on whose string, which ends at its `stops` in the
+    text, is none of COCO's or does not add up to `size`: base-32 digits, low first, bit 5 = more follow; from the
+    fourth run of a mask on, differences to two back."""
+    runs, count = np.empty(text.size, np.int64), np.zeros(stops.size, np.int64)
+    total, place = 0, 0
+    for mask in range(stops.size):
+        first, filled = total, 0
+        while place < stops[mask]:
+            value, shift, digit = 0, 0, 32
+            while digit & 32:
+                digit = int(text[place]) - 48 if place < stops[mask] and shift < 60 else -1
+                if digit < 0 or digit > 63:
+                    return runs[:first], count
+                value |= (digit & 31) << shift
+                shift += 5
+                place += 1
+            if digit & 16:  # the sign
+                value -= 1 << shift
+            if total - first > 2:
+                value += runs[total - 2]
+            if value < 0 or value > size - filled:
+                return runs[:first], count
+            filled += value
+            runs[total] = value
+            total += 1
+        if filled < size:
+            return runs[:first], count
+        count[mask] = total - first
+    return runs[:total], count

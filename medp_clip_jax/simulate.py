@@ -8,6 +8,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
+import numba
 import numpy as np
 from scipy import ndimage
 
@@ -89,10 +90,20 @@ def perturb_map(area: np.ndarray, rng: np.random.Generator) -> np.ndarray:
             return area
         coarse = area.reshape(size // step, step, size // step, step).mean((1, 3))
         return np.ceil(coarse).astype(np.uint8).repeat(step, 0).repeat(step, 1)
-    extreme = ndimage.maximum_filter if choice == 0 else ndimage.minimum_filter
-    changed = extreme(area, 3 + 2 * int(rng.integers(2)), mode="nearest").astype(np.float32)
+    changed = _extreme(area, 1 + int(rng.integers(2)), bool(choice == 0)).astype(np.float32)
     changed = np.rint(area + rng.random() * (changed - area)).astype(np.uint8)
     return changed if 0.5 < changed.sum() / max(area.sum(), 1) < 2 else area
+
+
+@numba.njit(cache=True)
+def _extreme(area: np.ndarray, reach: int, largest: bool) -> np.ndarray:
+    """The largest or least value within `reach` cells of each, diagonals included."""
+    found = area.copy()
+    for row in range(area.shape[0]):
+        for column in range(area.shape[1]):
+            near = area[max(row - reach, 0) : row + reach + 1, max(column - reach, 0) : column + reach + 1]
+            found[row, column] = near.max() if largest else near.min()
+    return found
 
 
 def empty_prompts(regions: int, points: int, size: int) -> dict[str, np.ndarray]:

@@ -1,9 +1,16 @@
-"""Masks as vertical spans, straight from their run lengths: what training asks of a mask needs no picture of it."""
+"""Masks as vertical spans, straight from their run lengths: what training asks of a mask needs no picture of it.
+
+Loops over spans are compiled by numba on first use, and kept beside this file or, where that is not writable, in the
+user's cache.
+"""
 
 import dataclasses
+import functools
 import itertools
+import math
 from collections.abc import Sequence
 
+import numba
 import numpy as np
 
 from medp_clip_jax.records import mask_runs
@@ -19,17 +26,28 @@ class Spans:
     low: np.ndarray
     high: np.ndarray
 
-    @property
+    @functools.cached_property
     def area(self) -> int:
         """Pixels of the mask."""
-        return int(self.high.sum() - self.low.sum())
+        return _size(self.low, self.high)[0]
 
-    @property
+    @functools.cached_property
     def box(self) -> tuple[int, int, int, int]:
         """Bounding box (x0, y0, x1, y1), half-open; zeros of an empty mask."""
         if not self.column.size:
             return 0, 0, 0, 0
-        return int(self.column[0]), int(self.low.min()), int(self.column[-1]) + 1, int(self.high.max())
+        _, top, bottom = _size(self.low, self.high)
+        return int(self.column[0]), top, int(self.column[-1]) + 1, bottom
+
+
+@numba.njit(cache=True)
+def _size(low: np.ndarray, high: np.ndarray) -> tuple[int, int, int]:
+    """Pixels of spans, their first row and that after their last."""
+    area, top, bottom = 0, np.iinfo(np.int64).max, 0
+    for i in range(low.size):
+        area += high[i] - low[i]
+        top, bottom = min(top, low[i]), max(bottom, high[i])
+    return area, top, bottom
 
 
 def read(rles: Sequence[bytes], height: int, width: int) -> list[Spans]:
@@ -38,61 +56,93 @@ def read(rles: Sequence[bytes], height: int, width: int) -> list[Spans]:
     """
     if not rles:
         return []
-    runs, count = mask_runs(rles, height, width)
-    first = np.cumsum(count) - count
-    ends = np.cumsum(runs)
-    inside = ((np.arange(runs.size) - np.repeat(first, count)) % 2 == 1) & (runs > 0)
-    mask = np.repeat(np.arange(len(rles)), count)[inside]
-    stops = ends[inside] - mask * (height * width)
-    starts = stops - runs[inside]
-    column = starts // height
-    columns = (stops - 1) // height - column + 1  # columns that a run goes through
-    if (columns > 1).any():  # from the bottom of a column to the top of the next
-        turn = np.arange(columns.sum()) - np.repeat(np.cumsum(columns) - columns, columns)
-        mask, starts, stops = (np.repeat(each, columns) for each in (mask, starts, stops))
-        column = np.repeat(column, columns) + turn
-    origin = column * height
-    low, high = np.maximum(starts - origin, 0), np.minimum(stops - origin, height)
-    bounds = np.searchsorted(mask, np.arange(len(rles) + 1)).tolist()
-    return [Spans(column[i:j], low[i:j], high[i:j]) for i, j in itertools.pairwise(bounds)]
+    column, low, high, ends = _read(*mask_runs(rles, height, width), height)
+    return [Spans(column[i:j], low[i:j], high[i:j]) for i, j in itertools.pairwise((0, *ends.tolist()))]
+
+
+@numba.njit(cache=True)
+def _read(runs: np.ndarray, count: np.ndarray, height: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Column, low and high of the spans of all masks, and where those of each mask end."""
+    most = runs.size
+    for run in runs:
+        most += run // height + 1
+    column, low, high = np.empty(most, np.int64), np.empty(most, np.int64), np.empty(most, np.int64)
+    ends = np.empty(count.size, np.int64)
+    total, run = 0, 0
+    for mask in range(count.size):
+        place = 0
+        for number in range(count[mask]):
+            stop = place + runs[run]
+            while number % 2 == 1 and place < stop:  # from the bottom of a column to the top of the next
+                x = place // height
+                edge = min(stop, (x + 1) * height)
+                column[total], low[total], high[total] = x, place - x * height, edge - x * height
+                total += 1
+                place = edge
+            place = stop
+            run += 1
+        ends[mask] = total
+    return column[:total], low[:total], high[:total], ends
 
 
 def within(spans: Spans, view: Sequence[int]) -> Spans:
     """The part of a mask in a view (x0, y0, x1, y1) of whole pixels."""
-    first, last = np.searchsorted(spans.column, (view[0], view[2]))
-    low, high = np.maximum(spans.low[first:last], view[1]), np.minimum(spans.high[first:last], view[3])
+    return Spans(*_within(spans.column, spans.low, spans.high, *view))
+
+
+@numba.njit(cache=True)
+def _within(
+    column: np.ndarray, low: np.ndarray, high: np.ndarray, x0: int, y0: int, x1: int, y1: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    first, last = np.searchsorted(column, x0), np.searchsorted(column, x1)
+    low, high = np.maximum(low[first:last], y0), np.minimum(high[first:last], y1)
     kept = low < high
-    return Spans(spans.column[first:last][kept], low[kept], high[kept])
+    return column[first:last][kept], low[kept], high[kept]
 
 
 def contains(spans: Spans, x: float, y: float) -> bool:
     """Whether the pixel around a point (x, y) belongs to the mask."""
-    first, last = np.searchsorted(spans.column, (int(x), int(x) + 1))
-    row = int(y)
-    return bool(((spans.low[first:last] <= row) & (row < spans.high[first:last])).any())
+    return _contains(spans.column, spans.low, spans.high, int(x), int(y))
+
+
+@numba.njit(cache=True)
+def _contains(column: np.ndarray, low: np.ndarray, high: np.ndarray, x: int, y: int) -> bool:
+    i = np.searchsorted(column, x)
+    while i < column.size and column[i] == x and high[i] <= y:
+        i += 1
+    return i < column.size and column[i] == x and low[i] <= y
 
 
 def picture(spans: Spans, box: Sequence[int], step: int = 1) -> np.ndarray:
     """Every `step`-th row and column of the part of a mask in a box (x0, y0, x1, y1), bool [rows, columns]."""
-    x0, y0, x1, y1 = box
-    spans = within(spans, box)
-    column, low, high = spans.column - x0, -((y0 - spans.low) // step), -((y0 - spans.high) // step)
-    kept = low < high
-    if step > 1:
-        kept &= column % step == 0
-    column, low, high = column[kept] // step, low[kept], high[kept]
-    # a span adds one where it begins and takes it away where it ends; none of either share a place
-    change = np.zeros((-((x0 - x1) // step), -((y0 - y1) // step) + 1), np.int8)
-    change[column, low] += 1
-    change[column, high] -= 1
-    return np.ascontiguousarray(np.cumsum(change, 1, dtype=np.int8)[:, :-1].T).view(bool)
+    return _picture(spans.column, spans.low, spans.high, *box, step)
+
+
+@numba.njit(cache=True)
+def _picture(
+    column: np.ndarray, low: np.ndarray, high: np.ndarray, x0: int, y0: int, x1: int, y1: int, step: int
+) -> np.ndarray:
+    drawn = np.zeros((-((y0 - y1) // step), -((x0 - x1) // step)), np.bool_)
+    for i in range(np.searchsorted(column, x0), np.searchsorted(column, x1)):
+        if (column[i] - x0) % step == 0:
+            top, bottom = max(low[i] - y0, 0), min(high[i], y1) - y0
+            for row in range(-(-top // step), -(-bottom // step)):
+                drawn[row, (column[i] - x0) // step] = True
+    return drawn
 
 
 def pixel(spans: Spans, number: int) -> tuple[int, int]:
     """The pixel (x, y) with a number in [0, area), counted down the columns."""
-    ends = np.cumsum(spans.high - spans.low)
-    index = int(np.searchsorted(ends, number, side="right"))
-    return int(spans.column[index]), int(spans.high[index] - ends[index] + number)
+    return _pixel(spans.column, spans.low, spans.high, number)
+
+
+@numba.njit(cache=True)
+def _pixel(column: np.ndarray, low: np.ndarray, high: np.ndarray, number: int) -> tuple[int, int]:
+    i = 0
+    while number >= high[i] - low[i]:
+        number -= high[i] - low[i]
+        i += 1
+    return column[i], low[i] + number
 
 
 def area_map(spans: Spans, view: Sequence[float], size: int) -> np.ndarray:
@@ -101,27 +151,27 @@ def area_map(spans: Spans, view: Sequence[float], size: int) -> np.ndarray:
 
     A cell that holds any part of the mask is at least 1, so that a tiny lesion is never lost.
     """
-    x0, y0, x1, y1 = view
-    steps = np.arange(size + 1) / size
-    rows = y0 + (y1 - y0) * steps
-    # Rows of cells that the mask does not reach stay 0.
-    top, bottom = (spans.low.min(), spans.high.max()) if spans.low.size else (y0, y0)
-    first = max(int(np.searchsorted(rows, top, side="right")) - 1, 0)
-    last = min(int(np.searchsorted(rows, bottom)), size)
-    # Pixels left of and above every corner of the cells, as in a summed-area table, but of the corners alone.
-    above = rows[first : last + 1] - spans.low[:, None]
-    np.maximum(above, 0, out=above)
-    np.minimum(above, (spans.high - spans.low)[:, None], out=above)
-    summed = np.zeros((len(above) + 1, above.shape[1]))
-    np.cumsum(above, 0, out=summed[1:])
-    edges = x0 + (x1 - x0) * steps
-    whole = np.floor(edges)
-    part = (edges - whole)[:, None]
-    left, right = np.searchsorted(spans.column, (whole, whole + 1))
-    corners = summed[left] * (1 - part) + summed[right] * part
-    cells = corners[1:] - corners[:-1]
-    share = (cells[:, 1:] - cells[:, :-1]).T * (255 * size**2 / ((x1 - x0) * (y1 - y0)))
-    # The threshold only swallows rounding errors of the cell edges: a real overlap is orders of magnitude larger.
+    x0, y0, x1, y1 = (float(edge) for edge in view)
+    return _area_map(spans.column, spans.low, spans.high, x0, y0, size / (x1 - x0), size / (y1 - y0), size)
+
+
+@numba.njit(cache=True)
+def _area_map(
+    column: np.ndarray, low: np.ndarray, high: np.ndarray, x0: float, y0: float, wide: float, tall: float, size: int
+) -> np.ndarray:
+    """As `area_map`, where a pixel is `wide` x `tall` cells large."""
+    share = np.zeros((size, size))
+    for i in range(column.size):
+        left, right = (column[i] - x0) * wide, (column[i] + 1 - x0) * wide
+        top, bottom = (low[i] - y0) * tall, (high[i] - y0) * tall
+        for row in range(max(math.floor(top), 0), min(math.ceil(bottom), size)):
+            part = 255 * (min(bottom, row + 1) - max(top, row))
+            for cell in range(max(math.floor(left), 0), min(math.ceil(right), size)):
+                share[row, cell] += part * (min(right, cell + 1) - max(left, cell))
     cover = np.zeros((size, size), np.uint8)
-    cover[first:last] = np.where(share > 1e-4, np.clip(np.rint(share), 1, 255), 0)
+    for row in range(size):
+        for cell in range(size):
+            # The threshold only swallows rounding errors of edges: real overlaps are orders of magnitude larger.
+            if share[row, cell] > 1e-4:
+                cover[row, cell] = min(max(round(share[row, cell]), 1), 255)
     return cover

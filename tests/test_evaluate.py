@@ -17,6 +17,7 @@ import medp_clip_jax as medp
 from medp_clip_jax import evaluate, results
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.evaluators import encode
+from medp_clip_jax.export import export_run
 from medp_clip_jax.ontology import Node, Ontology
 
 
@@ -125,6 +126,21 @@ def test_from_a_folder_to_the_report(run, folder, tmp_path):
     assert not (folder / "corpus.json").exists()  # the user's folder is left alone
 
 
+def test_a_release_is_evaluated_as_its_run_is_and_left_alone(monkeypatch, run, folder, tmp_path):
+    released, kinds = tmp_path / "released", ["mask"]
+    export_run(run, released, with_programs=False)
+    files = {path: path.read_bytes() for path in released.iterdir()}
+    monkeypatch.chdir(tmp_path)
+    for checkpoint, output in ((run, tmp_path / "own"), (released, None)):
+        options(monkeypatch, checkpoint=str(checkpoint), data=str(folder), output=output and str(output), kinds=kinds)
+        evaluate.main(["evaluate"])
+    found = [
+        json.loads((out / "results.json").read_text()) for out in (tmp_path / "own", tmp_path / "evaluation/own-test")
+    ]
+    assert found[0]["metrics"] == found[1]["metrics"]
+    assert {path: path.read_bytes() for path in released.iterdir()} == files
+
+
 def options(monkeypatch, **values):
     defaults = {"checkpoint": None, "data": None, "split": "test", "output": None, "kinds": None, "sources": []}
     monkeypatch.setattr(evaluate, "FLAGS", types.SimpleNamespace(**{**defaults, **values}))
@@ -133,7 +149,7 @@ def options(monkeypatch, **values):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({}, "expected --checkpoint=RUN_DIR and --data="),
+        ({}, "expected --checkpoint=RUN_OR_RELEASE and --data="),
         ({"checkpoint": "nowhere", "data": "x"}, "nowhere: no such directory"),
         ({"checkpoint": "nowhere", "data": "x", "kinds": ["masks"]}, "--kinds: expected some of mask, .* got 'masks'"),
     ],

@@ -1,5 +1,7 @@
 """Spans are the mask: read, cut, looked up and drawn they agree with its pixels."""
 
+import itertools
+
 import hypothesis
 import numpy as np
 import pytest
@@ -66,3 +68,43 @@ def test_masks_read_together_are_those_read_alone(height, width, seed, count):
 def test_counts_of_another_size_are_refused():
     with pytest.raises(InputError, match="do not fill 9 x 8 px"):
         spans.read([encode_mask(np.ones((8, 8), bool))], 8, 9)
+
+
+def counts(*runs: int) -> bytes:
+    """COCO's text of run lengths that no mask needs to have: base-32 digits, low first, differences from the fourth."""
+    text = bytearray()
+    for number, run in enumerate(runs):
+        value = run - runs[number - 2] if number > 2 else run
+        while True:
+            digit, value = value & 31, value >> 5
+            more = value != (-1 if digit & 16 else 0)
+            text.append(48 + digit + 32 * more)
+            if not more:
+                break
+    return bytes(text)
+
+
+@pytest.mark.parametrize(
+    "rle",
+    [
+        counts(10, 20, 43),  # beyond the image by one pixel
+        counts(80, -8, 0),
+        counts(2**56, 72 - 2**56),
+        counts(*[2**58] * 64, 72),  # adds up to 72 in 64 bits
+        counts(10, 62)[:-1] + b"R",  # its last run goes on after its end
+        b"P" * 14,
+        b"\xff\x20",
+    ],
+)
+def test_hostile_counts_are_refused(rle):
+    sound = encode_mask(np.ones((8, 9), bool))
+    for rles in ([rle], [sound, rle], [rle, sound]):
+        with pytest.raises(InputError, match="do not fill 9 x 8 px"):
+            spans.read(rles, 8, 9)
+
+
+@hypothesis.given(SIDES, SIDES, SEEDS)
+def test_counts_written_here_are_cocos(height, width, seed):
+    mask = random_mask(np.random.default_rng(seed), height, width)
+    runs = [len(list(run)) for _, run in itertools.groupby(mask.T.ravel())]
+    assert counts(*[0] * bool(mask[0, 0]), *runs) == encode_mask(mask)

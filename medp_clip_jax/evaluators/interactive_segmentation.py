@@ -1,12 +1,11 @@
 """How well regions are segmented by clicks and boxes, and how many clicks they need; one protocol per table.
 
-    python -m medp_clip_jax.evaluators.interactive_segmentation --checkpoint=RUN_DIR --data=CORPUS_OR_FOLDER
+    python -m medp_clip_jax.evaluators.interactive_segmentation --checkpoint=RUN_OR_RELEASE --data=CORPUS_OR_FOLDER
 
 prints a table and writes `segmentation_PROTOCOL.json`, with its numbers, and `clicks_PROTOCOL.json`, with every click.
 """
 
 import json
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,10 +15,11 @@ from absl import flags
 from medp_clip_jax import api, results, statistics
 from medp_clip_jax.errors import InputError, run_cli
 from medp_clip_jax.eval_input import EvalTable, eval_table
-from medp_clip_jax.evaluate import load_config_for, open_data
+from medp_clip_jax.evaluate import load_config_for, open_data, output_for
 from medp_clip_jax.evaluators import mask_metrics
 from medp_clip_jax.evaluators.click_protocols import PROTOCOLS
 from medp_clip_jax.evaluators.click_sessions import STARTS, Session, sessions
+from medp_clip_jax.hub import locate
 
 FLAGS = flags.FLAGS
 SHOWN = (1, 3, 5, 8, 20)  # clicks
@@ -177,12 +177,11 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise InputError(f"unexpected argument {argv[1]!r}: options start with -- (see --help)")
     if not FLAGS.checkpoint or not FLAGS.data:
-        raise InputError("expected --checkpoint=RUN_DIR and --data=CORPUS_OR_FOLDER")
-    run_dir = pathlib.Path(FLAGS.checkpoint)
+        raise InputError("expected --checkpoint=RUN_OR_RELEASE and --data=CORPUS_OR_FOLDER")
+    run_dir = locate(FLAGS.checkpoint)
     model, params, _ = api.load(run_dir)
     config = load_config_for(run_dir, FLAGS.sources)
-    name = pathlib.Path(FLAGS.data).resolve().name
-    output = results.writable(FLAGS.output or run_dir / "evaluation" / f"{name}-{FLAGS.split}")
+    output = output_for(run_dir, FLAGS.data, FLAGS.split, FLAGS.output)
     corpus = open_data(FLAGS.data, FLAGS.split, output / "corpus")
     numbers, replay = evaluate(model, params, corpus, FLAGS.split, config, FLAGS.protocol, clicks=FLAGS.clicks)
     for stem, content in (("segmentation", numbers), ("clicks", replay)):
@@ -191,10 +190,10 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("checkpoint", None, "Directory of a training run.")
+    flags.DEFINE_string("checkpoint", None, "A training run, or a release: folder or name on the Hub.")
     flags.DEFINE_string("data", None, "A corpus, or a folder of the region schema (images.jsonl, annotations.jsonl).")
     flags.DEFINE_string("split", "test", "Split to evaluate; all of a folder without splits.json.")
-    flags.DEFINE_string("output", None, "Where to write; RUN_DIR/evaluation/DATA-SPLIT if not given.")
+    flags.DEFINE_string("output", None, "Where to write; evaluation/DATA-SPLIT in the run if not given.")
     flags.DEFINE_enum("protocol", "center", PROTOCOLS, "Whose rule places the clicks.")
     flags.DEFINE_integer("clicks", CLICKS, "Most clicks per region.", lower_bound=1)
     flags.DEFINE_list("sources", [], "Sources of the corpus to evaluate; all if not given.")
