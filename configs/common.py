@@ -78,6 +78,7 @@ def get_config() -> ml_collections.ConfigDict:
                 "glimpse_drop": 0.0,  # share of training regions that go without their glimpse
             },
             "segmenter": {  # the mask decoder
+                "kind": "tokens",  # tokens | unet | sam: the latter two to compare with
                 "width": 0,  # of its tokens; 0 = no mask decoder
                 "depth": 2,  # layers of two-way attention
                 "heads": 8,

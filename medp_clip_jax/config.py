@@ -14,6 +14,7 @@ from medp_clip_jax import captions, sharding, simulate
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.models.fusion import FUSIONS
 from medp_clip_jax.models.layers import ACTIVATIONS, REMAT
+from medp_clip_jax.models.mask_baselines import DECODERS
 
 FREE = ("data.weights", "optim.module_rates")  # sections whose keys the user chooses
 CHOICES = {  # field -> what it, or each of its items, may be
@@ -28,6 +29,7 @@ CHOICES = {  # field -> what it, or each of its items, may be
     "model.text.activation": ("", *ACTIVATIONS),
     "model.dtype": ("float32", "bfloat16"),
     "model.remat": ("none", *REMAT),
+    "model.segmenter.kind": tuple(DECODERS),
     "loss.image_text_kind": ("softmax", "sigmoid"),
     "eval.kinds": (*simulate.EXACT, *simulate.REFERENCES),
     "eval.val_kinds": (*simulate.EXACT, *simulate.REFERENCES),

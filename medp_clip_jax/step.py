@@ -108,11 +108,12 @@ def batch_loss(
 
     # The sharded twins compute the same without ever holding all logits.
     terms, limit = (losses, {}) if devices == 1 else (sharded_losses, {"chunk": weights.chunk})
-    if weights.image_text_kind == "sigmoid":
+    parts = {}
+    if weights.image_text and weights.image_text_kind == "sigmoid":
         bias = params["logit_bias"]
-        parts = {"image_text": terms.image_text_sigmoid(image, text, batch["text_id"], scale, bias, **limit)}
-    else:
-        parts = {"image_text": terms.image_text_softmax(image, text, batch["text_id"], scale, **limit)}
+        parts["image_text"] = terms.image_text_sigmoid(image, text, batch["text_id"], scale, bias, **limit)
+    elif weights.image_text:
+        parts["image_text"] = terms.image_text_softmax(image, text, batch["text_id"], scale, **limit)
     if weights.distill:
         parts["distill"] = losses.distillation(image, held)
     if regions is not None:

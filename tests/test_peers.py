@@ -102,7 +102,9 @@ def random_tokens(vocab, length, end, padding, seed=3):
     return tokens
 
 
-@pytest.mark.parametrize("name", OPEN_CLIP)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if "L-14" in name else []) for name in OPEN_CLIP]
+)
 def test_open_clip(name, tmp_path):
     torch, open_clip = pytest.importorskip("torch"), pytest.importorskip("open_clip")
     torch.manual_seed(0)

@@ -79,6 +79,37 @@ def test_previous_logits_matter_and_zeros_are_none():
     assert np.abs(again.logits - found.logits).max() > 1e-2
 
 
+@pytest.mark.slow  # compiles two more decoders
+@pytest.mark.parametrize("kind", ["unet", "sam"])
+def test_decoders_to_compare_with_are_asked_and_trained_alike(kind):
+    made = config("box")
+    made.model.segmenter.kind = kind
+    other = MedPCLIP(made.model)
+    fresh = jax.jit(functools.partial(init_params, other, 0))()
+    decode = jax.jit(functools.partial(other.apply, method="decode"))
+    found = decode({"params": fresh}, features(), prompts())
+    assert found.masks.shape == (2, 4, 4, SIDE, SIDE) and found.iou.shape == (2, 4, 4) and found.present.shape == (2, 4)
+    order = np.array([2, 0, 3, 1])
+    turned = decode({"params": fresh}, features(), cases.take_regions(prompts(), order))
+    np.testing.assert_allclose(turned.masks, found.masks[:, order], atol=2e-4)
+    again = decode({"params": fresh}, features(), prompts(), found.masks[:, :, 0])
+    assert np.abs(again.masks - found.masks).max() > 1e-3
+
+    def loss(params):
+        keys = jax.random.split(jax.random.key(0), 2)
+        parts = click_training.click_losses(other, params, made, features(), *targets(), keys)
+        return click_training.total(parts, targets()[1], made.segment)[0]
+
+    gradients = jax.jit(jax.grad(loss))(fresh)["segmenter"]
+    assert not _silent(gradients)
+
+
+def _silent(gradients):
+    """Paths without any gradient, but for biases: those of keys have none."""
+    leaves = jax.tree_util.tree_leaves_with_path(gradients)
+    return [name for path, leaf in leaves if not leaf.any() and "bias" not in (name := jax.tree_util.keystr(path))]
+
+
 def test_erosion_distance_is_scipys_chessboard_distance():
     for number in range(20):
         mask = click_cases.blob(np.random.default_rng(number), 24)
@@ -145,10 +176,7 @@ def test_masks_boxes_and_padding_are_each_supervised_by_their_own_terms():
     assert (parts["present"][:, :2] > 0).all() and not parts["present"][:, 2].any()
     assert parts["counted"].tolist() == [[True, False, False]] * 2
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
-    silent = [
-        jax.tree_util.keystr(p) for p, x in jax.tree_util.tree_leaves_with_path(gradient["segmenter"]) if not x.any()
-    ]
-    assert not [path for path in silent if "bias" not in path], silent
+    assert not _silent(gradient["segmenter"])
     assert any(leaf.any() for leaf in jax.tree.leaves(gradient["fusion"]))
 
 

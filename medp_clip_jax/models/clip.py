@@ -10,6 +10,7 @@ from medp_clip_jax.errors import InputError
 from medp_clip_jax.models import segmenter
 from medp_clip_jax.models.bert import Bert
 from medp_clip_jax.models.fusion import FUSIONS
+from medp_clip_jax.models.mask_baselines import DECODERS
 from medp_clip_jax.models.text import TextTransformer
 from medp_clip_jax.models.vit import ImageFeatures, Images, VisionTransformer, surviving_patches
 from medp_clip_jax.prompts import RegionPrompts
@@ -28,7 +29,7 @@ class MedPCLIP(nn.Module):
         self.text = TEXT_TOWERS[self.config.text.tower](self.config)
         self.fusion = FUSIONS[self.config.fusion](self.config, self.visual)
         if self.config.segmenter.width:
-            self.segmenter = segmenter.Segmenter(self.config)
+            self.segmenter = DECODERS[self.config.segmenter.kind](self.config)
         self.logit_scale = self.param("logit_scale", nn.initializers.constant(jnp.log(1 / 0.07)), ())
         self.logit_bias = self.param("logit_bias", nn.initializers.constant(-10.0), ())  # of the sigmoid loss
 
@@ -73,7 +74,7 @@ class MedPCLIP(nn.Module):
         regions = None if prompts is None else self.encode_regions(features, prompts)
         return features, regions, self.encode_text(tokens)
 
-    def look(self, features: ImageFeatures) -> segmenter.Detail:
+    def look(self, features: ImageFeatures) -> Any:
         """The mask decoder's view of images, which all questions about their regions share."""
         return self.segmenter.look(features)
 
@@ -82,7 +83,7 @@ class MedPCLIP(nn.Module):
         features: ImageFeatures,
         prompts: RegionPrompts,
         previous: Array | None = None,
-        detail: segmenter.Detail | None = None,
+        detail: Any = None,
     ) -> segmenter.Decoded:
         """All masks that the decoder offers for prompted regions; see `segment` and `look`."""
         return self.segmenter(features, self.fusion.tokens(features, prompts)[0], prompts, previous, detail)

@@ -225,7 +225,7 @@ class Segmenter(nn.Module):
 
         first = self.region(self.ln_region(regions.astype(dtype)))[:, :, None]
         tokens = jnp.concatenate([self.own.astype(dtype) + first, first], 2)
-        place = self.place(_places(grid).astype(dtype))
+        place = self.place(places(grid).astype(dtype))
         pooled = reduce(maps, "b k (y p) (x q) c -> b k (y x) c", "mean", y=grid, x=grid)
         patches = detail.patches[:, None] + self.maps(pooled)
         seen = ~features.canvas[:, None, None, None]
@@ -249,7 +249,7 @@ class Segmenter(nn.Module):
         return nn.Dense(width, dtype=jnp.dtype(self.config.dtype))
 
 
-def _places(grid: int) -> Array:
+def places(grid: int) -> Array:
     """Fourier features of the centres of patches, [patches, features]."""
     centres = (jnp.arange(grid) + 0.5) / grid
     x, y = jnp.meshgrid(centres, centres)
