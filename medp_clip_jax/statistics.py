@@ -85,6 +85,21 @@ def bootstrap(items: Sequence[Tally], replicates: int = 1000, seed: int = 0) -> 
     return samples
 
 
+def mean_of(items: Sequence[Tally], replicates: int = 1000, seed: int = 0) -> dict[str, float | None]:
+    """The mean over tallies, such as data sets, as `value` and, where `replicates` are drawn, its 95 % bounds `low` and
+    `high`; plain values for JSON."""
+    value = rounded(np.mean([estimate(item) for item in items]))
+    if not replicates:
+        return {"value": value}
+    low, high = np.nanpercentile(np.nanmean(bootstrap(items, replicates, seed), 1), [2.5, 97.5])
+    return {"value": value, "low": rounded(low), "high": rounded(high)}
+
+
+def rounded(value: float) -> float | None:
+    """A number as JSON has it, None where it is none."""
+    return None if not np.isfinite(value) else round(float(value), 5)
+
+
 def interval(item: Tally, replicates: int = 1000, seed: int = 0) -> Interval:
     """The mean ratio of `item` with its 95 % interval over resampled groups."""
     return _interval(estimate(item), item, lambda: bootstrap([item], replicates, seed)[:, 0])

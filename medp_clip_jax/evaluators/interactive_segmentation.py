@@ -20,6 +20,7 @@ from medp_clip_jax.evaluators import mask_metrics
 from medp_clip_jax.evaluators.click_protocols import PROTOCOLS
 from medp_clip_jax.evaluators.click_sessions import STARTS, Session, sessions
 from medp_clip_jax.hub import locate
+from medp_clip_jax.statistics import rounded
 
 FLAGS = flags.FLAGS
 SHOWN = (1, 3, 5, 8, 20)  # clicks
@@ -85,27 +86,30 @@ def summary(
         for dataset in sorted(set(sets)):
             here = np.where(sets == dataset, statistics.group_index(labels.tolist()), -1)
             each[dataset] = statistics.tally(value, groups, here)
-        numbers["mean"][name] = _mean_of_sets(list(each.values()), replicates, seed)
+        numbers["mean"][name] = statistics.mean_of(list(each.values()), replicates, seed)
         for dataset, item in each.items():
-            numbers["data_sets"].setdefault(dataset, {})[name] = _rounded(statistics.estimate(item))
+            numbers["data_sets"].setdefault(dataset, {})[name] = rounded(statistics.estimate(item))
     stratum = np.searchsorted(STRATA, table.area_fraction[rows], side="right")
     names = [f"under {STRATA[0]:.1%}", *(f"{a:.1%} to {b:.1%}" for a, b in zip(STRATA, STRATA[1:], strict=False))]
     for number, name in enumerate([*names, f"over {STRATA[-1]:.1%}"]):
         here = stratum == number
         if here.any():
             picked = {key: value[here].mean() for key, value in values.items() if key.startswith("dice")}
-            numbers["area"][name] = {"regions": int(here.sum()), **{k: _rounded(v) for k, v in picked.items()}}
+            numbers["area"][name] = {
+                "regions": int(here.sum()),
+                **{k: rounded(v) for k, v in picked.items()},
+            }
     for label in sorted(set(labels)):
         numbers["labels"][label] = {
             "regions": int((labels == label).sum()),
-            **{key: _rounded(value[labels == label].mean()) for key, value in values.items() if key.startswith("dice")},
+            **{key: rounded(value[labels == label].mean()) for key, value in values.items() if key.startswith("dice")},
         }
     iou = np.array([session.iou for session in found["click"]])
     for goal in GOALS:
         needed, failed = clicks_needed(iou, goal)
         numbers["noc"][f"NoC@{goal * 100:.0f}"] = {
-            "clicks": _rounded(needed.mean()),
-            "failures": _rounded(failed.mean()),
+            "clicks": rounded(needed.mean()),
+            "failures": rounded(failed.mean()),
         }
     return numbers
 
@@ -131,15 +135,6 @@ def clicks_needed(iou: np.ndarray, goal: float) -> tuple[np.ndarray, np.ndarray]
     return np.where(failed, iou.shape[1], reached.argmax(1) + 1), failed
 
 
-def _mean_of_sets(items: list[statistics.Tally], replicates: int, seed: int) -> dict[str, float | None]:
-    value = float(np.mean([statistics.estimate(item) for item in items]))
-    if not replicates:
-        return {"value": _rounded(value)}
-    drawn = np.nanmean(statistics.bootstrap(items, replicates, seed), 1)
-    low, high = np.nanpercentile(drawn, [2.5, 97.5])
-    return {"value": _rounded(value), "low": _rounded(low), "high": _rounded(high)}
-
-
 def _replay(found: dict[str, list[Session]], table: EvalTable) -> list[dict[str, Any]]:
     rows = []
     for start, each in found.items():
@@ -148,13 +143,14 @@ def _replay(found: dict[str, list[Session]], table: EvalTable) -> list[dict[str,
             place = {"dataset": image.dataset, "image": image.image_id, "region": int(table.region_index[session.row])}
             asked = {"start": start, "box": session.box, "clicks": [list(click) for click in session.clicks]}
             rows.append(
-                {**place, "label": table.label[session.row], **asked, "dice": [_rounded(d) for d in session.dice]}
+                {
+                    **place,
+                    "label": table.label[session.row],
+                    **asked,
+                    "dice": [rounded(d) for d in session.dice],
+                }
             )
     return rows
-
-
-def _rounded(value: float) -> float | None:
-    return None if not np.isfinite(value) else round(float(value), 5)
 
 
 def screen_table(numbers: dict[str, Any]) -> str:
