@@ -4,9 +4,9 @@
 
 Without a prompt the whole image is named. One --box (or none), any --point, any --negative_point and a --mask together
 describe one region. Several --box are one region each; points or a mask are refused then, as they could belong to any.
-With --segment each region also gets a mask: a PNG, its outline in the overlay, and run lengths in --json. Several
-regions with clicks come from a file, --prompts. Coordinates are pixels of the image from its top left corner. Without
---labels all labels of the run are ranked.
+With --segment each region also gets a mask: a PNG, its outline in the overlay, run lengths in --json, and of a DICOM
+image a segment in --dicom_seg. Several regions with clicks come from a file, --prompts. Coordinates are pixels of the
+image from its top left corner. Without --labels all labels of the run are ranked.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from medp_clip_jax import api, predict_masks
+from medp_clip_jax import api, dicom_seg, predict_masks
 from medp_clip_jax.config import load_config
 from medp_clip_jax.errors import InputError, run_cli
 from medp_clip_jax.evaluators.encode import encode_labels
@@ -171,6 +171,8 @@ def main(argv: Sequence[str]) -> None:
     marked = bool(boxes or points or negative or mask is not None)
     if FLAGS.segment and not (marked or FLAGS.prompts):
         raise InputError("--segment: expected a prompt; point at the region with --box, --point, --mask or --prompts")
+    if FLAGS.dicom_seg and not FLAGS.segment:
+        raise InputError("--dicom_seg: expected --segment with it, as there is no mask otherwise")
     if FLAGS.prompts and marked:
         raise InputError("--prompts together with other prompts: expected one of both; write all of them into the file")
     try:
@@ -193,6 +195,10 @@ def main(argv: Sequence[str]) -> None:
     answers = [answer(shape, row, ids, names, FLAGS.top) for shape, row in zip(shapes, scores, strict=True)]
     if FLAGS.segment:
         written = predict_masks.write_masks(masks, path.name.split(".")[0])
+        if FLAGS.dicom_seg:
+            nodes = [ontology[found["ranking"][0]["id"]] for found in answers]
+            target = pathlib.Path(FLAGS.dicom_seg)
+            dicom_seg.write_dicom_seg(target, path, masks, nodes, FLAGS.index, FLAGS.identified)
         shapes = [dataclasses.replace(shape, mask=mask) for shape, mask in zip(shapes, masks, strict=True)]
         for found, name, known in zip(answers, written, facts, strict=True):
             found["mask"] = {"file": name, **known}
@@ -202,7 +208,8 @@ def main(argv: Sequence[str]) -> None:
         print(json.dumps({**found, "overlay": output, "notice": NOTICE}, indent=1))
     else:
         print(f"{path}: {size[0]} x {size[1]} px, {len(ids)} labels\n{table(answers)}\noverlay: {output}")
-        print("".join(f"mask: {name}\n" for name in written) + NOTICE)
+        seg = [f"DICOM SEG: {FLAGS.dicom_seg}"] if FLAGS.dicom_seg else []
+        print("\n".join([*(f"mask: {name}" for name in written), *seg, NOTICE]))
 
 
 def run_labels(run_dir: pathlib.Path, given: Sequence[str]) -> tuple[Ontology, dict[str, str]]:
@@ -243,6 +250,8 @@ if __name__ == "__main__":
     flags.DEFINE_string("mask", None, "Mask of the region: PNG, .npy or NIfTI of the image's size, non-zero inside.")
     flags.DEFINE_string("prompts", None, "JSON list of regions, each with box, points and negative_points in pixels.")
     flags.DEFINE_bool("segment", False, "Also segment each region, and name what its mask shows.")
+    flags.DEFINE_string("dicom_seg", None, "DICOM SEG to write of the masks of a DICOM image; see --identified.")
+    flags.DEFINE_bool("identified", False, "Keep the patient's fields and UIDs in --dicom_seg, for an archive.")
     flags.DEFINE_list("labels", [], "Labels to rank, separated by commas; all of the run if not given.")
     flags.DEFINE_integer("top", 5, "How many labels to show per region.", lower_bound=1)
     flags.DEFINE_bool("json", False, "Print JSON instead of a table.")

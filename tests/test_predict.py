@@ -1,11 +1,14 @@
 """Prediction from the command line: which prompts make which regions, what is printed, what is refused."""
 
 import json
+import pathlib
 import subprocess
 import sys
 import types
 
+import dicom_cases
 import numpy as np
+import pydicom
 import pytest
 import tiny_run
 from PIL import Image
@@ -21,6 +24,8 @@ DEFAULTS = dict(
     mask=None,
     prompts=None,
     segment=False,
+    dicom_seg=None,
+    identified=False,
     labels=[],
     top=5,
     json=False,
@@ -51,10 +56,10 @@ def scan(tmp_path, monkeypatch):
 def ask(run, scan, monkeypatch, capsys):
     """Runs the command with some flags and returns what it printed."""
 
-    def call(**flags):
+    def call(image=scan, **flags):
         options = types.SimpleNamespace(**{**DEFAULTS, "checkpoint": str(run), **flags})
         monkeypatch.setattr(predict, "FLAGS", options)
-        predict.main(["predict", scan])
+        predict.main(["predict", str(image)])
         return capsys.readouterr().out
 
     return call
@@ -225,3 +230,14 @@ def test_segment_needs_a_prompt_and_a_decoder(ask):
         ask(segment=True)
     with pytest.raises(InputError, match="no mask decoder"):
         ask(segment=True, box=["1,2,30,20"])
+
+
+def test_a_dicom_seg_is_written_of_dicom_images_alone(ask, segmenting):
+    with pytest.raises(InputError, match="expected --segment with it"):
+        ask(dicom_seg="seg.dcm", box=["1,2,30,20"])
+    with pytest.raises(InputError, match="not a DICOM file"):
+        ask(checkpoint=str(segmenting), segment=True, dicom_seg="seg.dcm", box=["1,2,30,20"])
+    path = dicom_cases.save(dicom_cases.slices()[3], pathlib.Path("slice.dcm"))
+    printed = ask(path, checkpoint=str(segmenting), segment=True, dicom_seg="seg.dcm", box=["1,2,8,8"])
+    assert "DICOM SEG: seg.dcm" in printed
+    assert pydicom.dcmread("seg.dcm").SOPClassUID == "1.2.840.10008.5.1.4.1.1.66.4"
