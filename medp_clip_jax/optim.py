@@ -66,11 +66,17 @@ def make_optimizer(config: Any, steps: int, params: Any) -> optax.GradientTransf
 def clip(norm: float, paths: Any) -> optax.GradientTransformation:
     """Clips by the global norm; a mask decoder has a norm of its own, so that it takes nothing from the towers."""
     decoder = jax.tree.map(lambda path: _under(path, "segmenter"), paths)
+    each = optax.stateless(lambda updates, _: _clipped(updates, norm))
     if not any(jax.tree.leaves(decoder)):
-        return optax.clip_by_global_norm(norm)
+        return each
     others = jax.tree.map(lambda inside: not inside, decoder)
-    each = optax.clip_by_global_norm(norm)
     return optax.chain(optax.masked(each, decoder), optax.masked(each, others))
+
+
+def _clipped(updates: Any, norm: float) -> Any:
+    """As `optax.clip_by_global_norm`, by one factor: dividing every gradient takes a quarter of the update's time."""
+    factor = jnp.minimum(1.0, norm / optax.global_norm(updates))
+    return jax.tree.map(lambda x: x * factor, updates)
 
 
 def hold(params: Any, frozen: Collection[str]) -> Any:

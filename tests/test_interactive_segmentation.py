@@ -1,6 +1,8 @@
 """Sessions with simulated users, their numbers, and the Predictor, on an untrained decoder."""
 
 import functools
+import pathlib
+import tempfile
 
 import jax
 import numpy as np
@@ -30,11 +32,14 @@ def loaded():
 def evaluated(protocol: str = "center"):
     config, model, params = loaded()
     corpus = tiny_corpus.random_corpus(first=3, second=2)
-    return evaluator.evaluate(model, params, corpus, "train", config, protocol, 50, clicks=3)
+    with tempfile.TemporaryDirectory() as folder:
+        page = pathlib.Path(folder) / "page.html"
+        found = evaluator.evaluate(model, params, corpus, "train", config, protocol, 50, clicks=3, report=page)
+        return *found, page.read_text()
 
 
 def test_every_region_is_asked_and_every_click_is_stored():
-    numbers, replay = evaluated()
+    numbers, replay, _ = evaluated()
     starts = [session["start"] for session in replay["sessions"]]
     assert numbers["regions"] == 15 and starts.count("click") == starts.count("box") == starts.count("noisy_box") == 15
     assert all(len(session["clicks"]) <= 3 for session in replay["sessions"])
@@ -45,10 +50,17 @@ def test_every_region_is_asked_and_every_click_is_stored():
     assert "HD95" in evaluator.screen_table(numbers)
 
 
+def test_the_report_shows_the_numbers_curves_and_pictures_of_the_extremes():
+    numbers, _, page = evaluated()
+    assert f"{numbers['mean']['dice/click_1']['value']:.3f}" in page and "NoC@90" in page
+    assert page.count("<figure") == 12 and page.count("data:image/jpeg") == 12  # worst, median and best
+    assert "polyline" in page and "<script" not in page and "medical device" in page
+
+
 def test_stored_clicks_replay_and_the_first_is_the_centre_of_its_region():
     from medp_clip_jax import spans
 
-    corpus, (_, replay) = tiny_corpus.random_corpus(first=3, second=2), evaluated()
+    corpus, (_, replay, _) = tiny_corpus.random_corpus(first=3, second=2), evaluated()
     for session in (session for session in replay["sessions"] if session["start"] == "click"):
         name = "first" if session["image"].startswith("first") else "second"
         example = next(e for e in corpus.source(name, "train") if e.image_id == session["image"])

@@ -17,6 +17,7 @@ from medp_clip_jax.models import segmenter
 from medp_clip_jax.models.clip import MedPCLIP
 from medp_clip_jax.models.vit import Images
 from medp_clip_jax.prompts import RegionPrompts
+from medp_clip_jax.records import encode_mask
 from medp_clip_jax.targets import mask_side
 
 STARTS = ("click", "box", "noisy_box")
@@ -34,6 +35,7 @@ class Session:
     hd95: list[float]
     clicks: list[click_protocols.Click]
     box: tuple[float, ...] | None
+    first: bytes  # run lengths of the answer to the first prompt, as records have them
 
 
 def sessions(
@@ -83,6 +85,7 @@ class _User:
         self.answer: np.ndarray | None = None
         self.clicks: list[click_protocols.Click] = []
         self.scores: list[tuple[float, float, float, float]] = []
+        self.first = b""
         self.box = None if start == "click" else self._box(start)
 
     def _box(self, start: str) -> tuple[float, ...]:
@@ -113,6 +116,7 @@ class _User:
     def see(self, logits: np.ndarray) -> None:
         """Scores an answer."""
         answer = on_image(logits, self.rectangle, self.truth.shape[::-1]) > 0
+        self.first = self.first or encode_mask(answer)
         if self.answer is None or (answer != self.answer).any():
             overlap = mask_metrics.dice(answer, self.truth), mask_metrics.iou(answer, self.truth)
             self.scores.append((*overlap, *mask_metrics.nsd_hd95(answer, self.truth)))
@@ -122,7 +126,7 @@ class _User:
 
     def session(self) -> Session:
         dice, iou, nsd, hd95 = (list(values) for values in zip(*self.scores, strict=True))
-        return Session(self.row, dice, iou, nsd, hd95, self.clicks, self.box)
+        return Session(self.row, dice, iou, nsd, hd95, self.clicks, self.box, self.first)
 
 
 def _user(

@@ -2,10 +2,12 @@
 
     python -m medp_clip_jax.evaluators.interactive_segmentation --checkpoint=RUN_OR_RELEASE --data=CORPUS_OR_FOLDER
 
-prints a table and writes `segmentation_PROTOCOL.json`, with its numbers, and `clicks_PROTOCOL.json`, with every click.
+prints a table and writes `segmentation_PROTOCOL.json`, with its numbers, `clicks_PROTOCOL.json`, with every click, and
+`segmentation_PROTOCOL.html`, with curves and the worst, median and best regions.
 """
 
 import json
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,12 +41,14 @@ def evaluate(
     protocol: str = "center",
     replicates: int = 1000,
     clicks: int = CLICKS,
+    report: pathlib.Path | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Runs the sessions of one protocol on every region with a mask: (numbers, clicks), both plain values for JSON.
 
     Numbers are means over labels, then over data sets, with 95 % intervals over patient groups, per prompt and metric;
-    the same per data set; Dice per area stratum and per label; NoC with the share of regions that miss the goal. Raises
-    InputError for an unknown protocol, a model without mask decoder, or a split without masks.
+    the same per data set; Dice per area stratum and per label; NoC with the share of regions that miss the goal. With
+    `report` a page with curves and pictures is written there. Raises InputError for an unknown protocol, a model
+    without mask decoder, a split without masks, or a page that cannot be written.
     """
     if protocol not in PROTOCOLS:
         raise InputError(f"protocol: expected one of {', '.join(PROTOCOLS)}, got {protocol!r}")
@@ -66,6 +70,11 @@ def evaluate(
         "tolerance_px": mask_metrics.TOLERANCE,
         **summary(found, table, clicks, replicates, config.seed),
     }
+    if report:
+        # Imported here: its libraries are not needed for the numbers.
+        from medp_clip_jax.report import segmentation
+
+        segmentation.write_report(report, numbers, found["click"], corpus, table)
     replay = {"protocol": protocol, "seed": config.seed, "split": split, "sessions": _replay(found, table)}
     return numbers, replay
 
@@ -179,10 +188,14 @@ def main(argv: Sequence[str]) -> None:
     config = load_config_for(run_dir, FLAGS.sources)
     output = output_for(run_dir, FLAGS.data, FLAGS.split, FLAGS.output)
     corpus = open_data(FLAGS.data, FLAGS.split, output / "corpus")
-    numbers, replay = evaluate(model, params, corpus, FLAGS.split, config, FLAGS.protocol, clicks=FLAGS.clicks)
+    report = output / f"segmentation_{FLAGS.protocol}.html"
+    numbers, replay = evaluate(
+        model, params, corpus, FLAGS.split, config, FLAGS.protocol, clicks=FLAGS.clicks, report=report
+    )
     for stem, content in (("segmentation", numbers), ("clicks", replay)):
         (output / f"{stem}_{FLAGS.protocol}.json").write_text(json.dumps(content, indent=1) + "\n")
-    print(f"protocol {FLAGS.protocol}\n{screen_table(numbers)}\n\n{results.NOTICE}\nclicks and numbers: {output}")
+    print(f"protocol {FLAGS.protocol}\n{screen_table(numbers)}\n\n{results.NOTICE}")
+    print(f"report: {report}\nclicks and numbers: {output}")
 
 
 if __name__ == "__main__":
