@@ -33,6 +33,7 @@ REQUIRES = [
     "pillow>=11.0",
     "protobuf>=5.28",  # how records are serialised
     "pycocotools>=2.0.8",
+    "pyspng>=0.1.4",  # decodes PNG faster than Pillow
     "regex>=2024.11.6",  # how OpenAI's CLIP splits text into words
     "safetensors>=0.5",
     "scikit-learn>=1.6",

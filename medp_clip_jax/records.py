@@ -6,10 +6,13 @@ from collections.abc import Sequence
 
 import numba
 import numpy as np
+import pyspng
 from PIL import Image, UnidentifiedImageError
 from pycocotools import mask as coco_mask
 
 from medp_clip_jax.errors import InputError
+
+_PLAIN = (b"\x08\x00\x00\x00\x00", b"\x08\x02\x00\x00\x00")  # end of a PNG's header: 8 bits, grey or RGB, in rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +67,9 @@ def decode_image(data: bytes, max_side: int | None = None) -> np.ndarray:
 def decode_picture(data: bytes, least_side: int | None = None) -> Image.Image:
     """Like `decode_image`, but a Pillow image of mode L or RGB, not scaled: only a JPEG is decoded at a fraction of its
     size where its longer side keeps `least_side`, which is faster."""
+    plain = _plain_png(data)
+    if plain is not None:
+        return plain
     try:
         with Image.open(io.BytesIO(data)) as file:
             image: Image.Image = file
@@ -80,6 +86,23 @@ def decode_picture(data: bytes, least_side: int | None = None) -> Image.Image:
         known = isinstance(error, UnidentifiedImageError)
         detail = "not an image format that is known here" if known else " ".join(str(error).split())
         raise InputError(f"cannot read the image ({detail}): give a complete PNG or JPEG file") from error
+
+
+def _plain_png(data: bytes) -> Image.Image | None:
+    """A PNG of 8-bit grey or colour by libspng, in four fifths of Pillow's time; None for everything else, and what
+    is damaged."""
+    header = data[:29]
+    if header[:8] != b"\x89PNG\r\n\x1a\n" or header[24:] not in _PLAIN:
+        return None
+    width, height = int.from_bytes(header[16:20], "big"), int.from_bytes(header[20:24], "big")
+    limit = Image.MAX_IMAGE_PIXELS
+    if (limit and width * height > limit) or b"tRNS" in data[: data.find(b"IDAT")]:
+        return None
+    try:
+        pixels = pyspng.load(data)
+        return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    except Exception:  # Pillow says what is wrong with it
+        return None
 
 
 def fitting(size: tuple[int, int], side: int) -> tuple[int, int]:
