@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from medp_clip_jax.errors import InputError
-from medp_clip_jax.records import decode_image, decode_mask, encode_mask
+from medp_clip_jax.records import decode_image, decode_mask, decode_picture, encode_mask
 
 pytestmark = pytest.mark.short
 
@@ -75,6 +75,23 @@ def test_a_lossless_image_keeps_its_pixels():
     pixels = np.random.default_rng(0).integers(0, 256, (9, 13, 3), np.uint8)
     np.testing.assert_array_equal(decode_image(encoded(Image.fromarray(pixels))), pixels)
     np.testing.assert_array_equal(decode_image(encoded(Image.fromarray(pixels)), max_side=13), pixels)
+
+
+@hypothesis.given(st.sampled_from(["1", "L", "LA", "P", "RGB", "RGBA"]), st.integers(1, 40), st.integers(1, 40))
+def test_a_png_decodes_to_the_pixels_that_pillow_sees(mode, width, height):
+    pixels = np.random.default_rng(width).integers(0, 256, (height, width, 3), np.uint8)
+    data = encoded(Image.fromarray(pixels).convert(mode))
+    picture = decode_picture(data)
+    assert picture.mode == ("L" if mode in ("1", "L", "LA") else "RGB")
+    np.testing.assert_array_equal(picture, Image.open(io.BytesIO(data)).convert(picture.mode))
+
+
+def test_a_transparent_grey_and_a_bomb_are_left_to_pillow(monkeypatch):
+    grey = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    np.testing.assert_array_equal(decode_picture(encoded(Image.fromarray(grey), transparency=5)), grey)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(InputError, match="decompression bomb"):
+        decode_picture(encoded(Image.new("L", (30, 30))))
 
 
 @pytest.mark.parametrize("peak", [4095, 65535])
