@@ -100,8 +100,9 @@ class Job:
                 return EXIT_PREEMPTED if failed else 0
             if failed and deadline is None:
                 deadline = time.monotonic() + GRACE
-                for member in self.members:
-                    member.send(signal.SIGTERM)
+                if not self.told_to_stop:  # a second signal would end at once what is still saving
+                    for member in self.members:
+                        member.send(signal.SIGTERM)
             if deadline and time.monotonic() > deadline:
                 _say(f"some processes had not stopped {GRACE} s after the first one; killing them")
                 return EXIT_PREEMPTED

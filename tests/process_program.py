@@ -55,6 +55,15 @@ def main(argv: list[str]) -> None:
             print("seen", (directory / "written").exists(), "main", processes.is_main(), flush=True)
         elif what == "steps":
             steps(directory, 0.02 + 0.03 * jax.process_index())
+        elif what == "slow_save":
+            with processes.Preemption():
+                (directory / f"ready_{jax.process_index()}").touch()
+                while True:
+                    time.sleep(0.1)
+                    if processes._LISTENER.asked:
+                        time.sleep(processes.SAME_SECONDS + (1 if jax.process_index() else 4))
+                        print("saved", flush=True)
+                        os._exit(processes.EXIT_PREEMPTED)
         elif what == "stuck":
             with processes.Preemption():
                 (directory / f"ready_{jax.process_index()}").touch()

@@ -71,6 +71,15 @@ def test_local_passes_a_signal_on_to_all_and_does_not_start_again(tmp_path):
     assert "starting again" not in error
 
 
+def test_local_lets_a_process_finish_its_save_that_the_others_have_left(tmp_path):
+    process = local("--processes=2", what="slow_save", directory=tmp_path)
+    wait_for(process, tmp_path / "ready_0", tmp_path / "ready_1")
+    process.send_signal(signal.SIGTERM)
+    output, error = process.communicate(timeout=120)
+    assert process.returncode == EXIT_PREEMPTED, error
+    assert sorted(output.splitlines()) == ["[1] saved", "saved"]
+
+
 def test_local_names_the_process_that_died_ends_the_others_and_starts_again(tmp_path):
     process = local("--processes=2", "--restarts=1", what="die_once", directory=tmp_path)
     output, error = process.communicate(timeout=120)
