@@ -1,5 +1,6 @@
 """Predicted masks as DICOM SEG, by default without anything that tells whose image it was."""
 
+import contextlib
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -59,6 +60,7 @@ def write_dicom_seg(
         every = np.zeros((frames, *pixels.shape), np.uint8)
         every[frames // 2 if index is None else index] = pixels
         pixels = every
+    part = output.with_name(f"{output.name}.part")  # so that nothing half-written stays under the name
     try:
         made = highdicom.seg.Segmentation(
             source_images=[image],
@@ -77,13 +79,17 @@ def write_dicom_seg(
             device_serial_number="0",
             content_description="Research use only; not a medical device",
         )
-        made.save_as(output)
+        made.save_as(part)
+        part.replace(output)
     except OSError as error:
         raise InputError(f"{output}: cannot be written ({error.strerror}); name a file in a writable folder") from None
     except (AttributeError, TypeError, ValueError) as error:
         raise InputError(
             f"{source}: no DICOM SEG can refer to this image ({one_line(error)[:160]}); use the PNG masks"
         ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def _anonymous(image: Any, pydicom: Any) -> Any:

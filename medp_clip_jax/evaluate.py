@@ -168,6 +168,12 @@ def load_config_for(run_dir: pathlib.Path, sources: Sequence[str]):
     return config
 
 
+def ontology_for(run_dir: pathlib.Path, corpus: Corpus) -> Ontology:
+    """The corpus's ontology, with what only that of the run or release has."""
+    stored = run_dir / "ontology.json"
+    return merge_ontologies(corpus.ontology, Ontology.load(stored)) if stored.is_file() else corpus.ontology
+
+
 def merge_ontologies(first: Ontology, second: Ontology) -> Ontology:
     """`first` plus the nodes of `second` that it lacks and does not name otherwise (see `ontology_merge.merged`)."""
     return ontology_merge.merged(first, second)[0]
@@ -188,9 +194,7 @@ def main(argv: Sequence[str]) -> None:
     config = load_config_for(run_dir, FLAGS.sources)
     output = output_for(run_dir, FLAGS.data, FLAGS.split, FLAGS.output)
     corpus = open_data(FLAGS.data, FLAGS.split, output / "corpus")
-    ontology = corpus.ontology
-    if (run_dir / "ontology.json").is_file():
-        ontology = merge_ontologies(ontology, Ontology.load(run_dir / "ontology.json"))
+    ontology = ontology_for(run_dir, corpus)
     metrics = run_evaluation(
         model, params, processor, corpus, FLAGS.split, config, FLAGS.kinds, ontology, output, run_dir=run_dir
     )

@@ -17,7 +17,7 @@ from sklearn.metrics import roc_auc_score
 from medp_clip_jax import api, results, spans, statistics, text_masks
 from medp_clip_jax.errors import InputError, run_cli
 from medp_clip_jax.eval_input import EvalTable, eval_batches, eval_table
-from medp_clip_jax.evaluate import load_config_for, merge_ontologies, open_data, output_for
+from medp_clip_jax.evaluate import load_config_for, ontology_for, open_data, output_for
 from medp_clip_jax.evaluators import mask_metrics
 from medp_clip_jax.evaluators.encode import encode_labels
 from medp_clip_jax.hub import locate
@@ -170,9 +170,7 @@ def main(argv: Sequence[str]) -> None:
     config = load_config_for(run_dir, FLAGS.sources)
     output = output_for(run_dir, FLAGS.data, FLAGS.split, FLAGS.output)
     corpus = open_data(FLAGS.data, FLAGS.split, output / "corpus")
-    ontology = corpus.ontology
-    if (run_dir / "ontology.json").is_file():
-        ontology = merge_ontologies(ontology, Ontology.load(run_dir / "ontology.json"))
+    ontology = ontology_for(run_dir, corpus)
     numbers = evaluate(
         model, params, processor.tokenizer, corpus, FLAGS.split, config, ontology, threshold=FLAGS.threshold
     )
