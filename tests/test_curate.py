@@ -307,3 +307,9 @@ def test_the_same_corpus_from_two_workers_and_again(curated, tmp_path):
             assert path.read_bytes() == (tmp_path / path.relative_to(root)).read_bytes(), path
     wrong = subprocess.run([*command, "--config.near.distance=40"], capture_output=True, text=True)
     assert wrong.returncode == 2 and wrong.stderr.count("\n") == 1 and "0 to 16 bits" in wrong.stderr
+
+
+def test_a_missing_library_is_named_with_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "imagehash", None)
+    with pytest.raises(InputError, match=r"medp-clip-jax\[curate\]"):
+        images.signature(b"", np.zeros((8, 8), np.float32))

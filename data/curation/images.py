@@ -52,8 +52,15 @@ def _found(rule: str, detail: str, config: Any) -> Finding | None:
 
 
 def signature(data: bytes, grey: np.ndarray) -> Signature:
-    """Signature of encoded bytes and the grey values float32 [height, width] in them."""
-    import imagehash  # an extra, needed only here
+    """Signature of encoded bytes and the grey values float32 [height, width] in them.
+
+    Raises:
+      InputError: ImageHash is not installed.
+    """
+    try:
+        import imagehash  # an extra, needed only here
+    except ModuleNotFoundError as error:
+        raise InputError(f'near-duplicates need ImageHash ({error}): pip install "medp-clip-jax[curate]"') from error
 
     picture = Image.fromarray(np.rint(grey).astype(np.uint8))
     bits = imagehash.phash(picture).hash.ravel()
