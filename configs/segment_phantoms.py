@@ -12,5 +12,6 @@ def get_config():
     config.segment.update(regions=4, rounds=3, unroll=3)  # convolutions in a loop are slow on CPUs
     config.input.batch_size = 16
 
+    config.eval.kinds = ("mask", "box", "segmented", "point", "none", "crop")
     config.train.steps = 1200
     return config

@@ -16,9 +16,11 @@ def get_config(decoder: str = "tokens"):
     config.loss.segment = 1.0
     config.segment.update(regions=4, rounds=3, unroll=3, absent=0.0)  # convolutions in a loop are slow on CPUs
     config.input.batch_size = 16
+    config.eval.kinds = ("mask", "box", "segmented", "point", "none", "crop")
     if kind != "tokens":  # the decoder alone
         config.loss.update(image_text=0.0, region_to_text=0.0, text_to_region=0.0)
         config.segment.detach = True
+        config.eval.kinds = ("mask",)  # only masks tell them apart
         config.optim.frozen = ("visual", "text", "fusion")
         config.init = init
 

@@ -43,7 +43,10 @@ _LICENCE = """## Licence
 The code is Apache-2.0. The weights inherit the licences of the data that they were trained on, above: check them before
 you pass the weights on or use them commercially.
 """
-_KINDS = {"mask": "mask", "box": "box", "point": "one click", "none": "no prompt (global embedding)", "crop": "crop"}
+_KINDS = {
+    "mask": "mask", "box": "box", "point": "one click", "segmented": "mask predicted from the box",
+    "none": "no prompt (global embedding)", "crop": "crop",
+}  # fmt: skip
 
 
 def model_card(name: str, run: pathlib.Path, config: Any, parameters: int, dtype: str) -> str:

@@ -16,6 +16,7 @@ from medp_clip_jax.spans import Spans, area_map, contains, picture, pixel, withi
 
 EXACT = ("mask", "box", "point")  # kinds of prompt that evaluation asks by
 KINDS = (*EXACT, "box_point", "mask_box")  # that training simulates
+SEGMENTED = "segmented"  # in evaluation: the mask that the model itself makes of the box, as a prompt
 REFERENCES = ("none", "crop")  # what evaluation compares with, no prompts: the whole image, the region cut out
 _SEARCH = 32  # training clicks search the centre of a mask on a grid of at most this side
 

@@ -16,8 +16,10 @@ import tiny_run
 import medp_clip_jax as medp
 from medp_clip_jax import evaluate, results
 from medp_clip_jax.errors import InputError
+from medp_clip_jax.eval_input import eval_batches
 from medp_clip_jax.evaluators import encode
 from medp_clip_jax.export import export_run
+from medp_clip_jax.models.vit import Images
 from medp_clip_jax.ontology import Node, Ontology
 
 
@@ -51,8 +53,9 @@ def tokens(texts, length):
 
 def test_every_region_has_its_own_embedding_whatever_the_batching(small):
     corpus, model, params, config = small
-    found = encode.encode_corpus(model, params, corpus, "test", config)
-    assert list(found.regions) == ["mask", "box", "point", "none", "crop"]
+    kinds = ("mask", "box", "point", "none", "crop")
+    found = encode.encode_corpus(model, params, corpus, "test", config, kinds)
+    assert tuple(found.regions) == kinds
     other = tiny_run.config()
     other.eval.update(batch_size=2, regions=8)
     again = encode.encode_corpus(model.module, params, corpus, "test", other, ("point", "crop"))
@@ -63,6 +66,25 @@ def test_every_region_has_its_own_embedding_whatever_the_batching(small):
         np.testing.assert_allclose(embedding, found.regions[kind], atol=2e-6)
     np.testing.assert_allclose(found.empty, found.image, atol=2e-6)
     np.testing.assert_array_equal(found.regions["none"], found.image[found.table.image_index])
+
+
+def test_a_segmented_region_is_named_from_the_mask_of_its_box(small):
+    corpus, plain, params, config = small
+    with pytest.raises(InputError, match="no mask decoder"):
+        encode.encode_corpus(plain, params, corpus, "test", config, ("segmented",))
+    config = tiny_run.config()
+    config.model.segmenter.update(width=16, depth=1, heads=2, stride=8, detail=8)
+    config.eval.update(batch_size=4, regions=3)
+    model, rng = medp.Model(config.model), np.random.default_rng(1)
+    params = jax.tree.map(lambda x: 0.3 * rng.normal(size=x.shape).astype(x.dtype), model.parameter_shapes())
+    found = encode.encode_corpus(model, params, corpus, "test", config, ("segmented", "mask"))
+    assert tuple(found.regions) == ("segmented", "mask")
+    batch = next(eval_batches(corpus, found.table, config, ("box",)))
+    features = model.encode_image(params, Images(batch["image"], batch["rectangle"]))
+    again = np.asarray(model.segment(params, features, batch["prompts"]["box"]).embedding)
+    asked = batch["region_row"] >= 0
+    np.testing.assert_allclose(found.regions["segmented"][batch["region_row"][asked]], again[asked], atol=2e-6)
+    assert np.abs(found.regions["segmented"] - found.regions["mask"]).max() > 1e-3
 
 
 def test_labels_are_normalised_means_of_their_sentences(small, monkeypatch):

@@ -1,6 +1,7 @@
 """Embeds a split once, so that every evaluator is plain numpy on the result.
 
-Each image is read once; all its prompts of all kinds are asked of the kept features. Two reference rows need no prompt:
+Each image is read once; all its prompts of all kinds are asked of the kept features. `segmented` asks by the mask that
+the model's own decoder makes of the box: one call segments and names. Two reference rows need no prompt:
 `none` answers every region with the global embedding of its image, `crop` encodes the box plus a margin as an image of
 its own, from the stored pixels at their full resolution, which is what one would do without a promptable model.
 """
@@ -23,7 +24,7 @@ from medp_clip_jax.prompts import RegionPrompts
 from medp_clip_jax.records import decode_image
 from medp_clip_jax.sharding import ambient_mesh, put_batch, replicated
 
-KINDS = (*simulate.EXACT, *simulate.REFERENCES)
+KINDS = (*simulate.EXACT, simulate.SEGMENTED, *simulate.REFERENCES)
 SENTENCES = 256  # encoded at a time
 
 
@@ -40,33 +41,36 @@ class Encoded:
     empty: np.ndarray | None = None
 
 
-def encode_corpus(model, params, corpus, split: str, config, kinds: Sequence[str] = KINDS) -> Encoded:
-    """Embeds all images and regions of `split` by prompts (mask, box, point) and reference rows (none, crop).
+def encode_corpus(model, params, corpus, split: str, config, kinds: Sequence[str]) -> Encoded:
+    """Embeds all images and regions of `split` by prompts (mask, box, point, segmented) and references (none, crop).
 
-    `model` is the public `Model` or the flax module: only its `config` is read.
+    `model` is the public `Model` or the flax module: only its `config` is read. Raises InputError where `segmented` is
+    asked of a model without a mask decoder.
     """
+    segmented = simulate.SEGMENTED in kinds
     table = eval_table(corpus, split, tuple(config.data.sources) or None)
-    prompted = tuple(kind for kind in kinds if kind not in simulate.REFERENCES)
+    prompted = tuple(kind for kind in simulate.EXACT if kind in kinds or (segmented and kind == "box"))
     width = config.model.embed
     image = np.zeros((len(table.images), width), np.float32)
     empty = np.zeros_like(image)
-    regions = {kind: np.zeros((len(table.label), width), np.float32) for kind in prompted}
+    answered = (*prompted, simulate.SEGMENTED) if segmented else prompted
+    regions = {kind: np.zeros((len(table.label), width), np.float32) for kind in answered}
     read, _, _ = _functions(model)
     for batch in eval_batches(
         corpus, table, config, prompted, _batch_size(config), jax.process_index(), jax.process_count()
     ):
         inputs = _place((batch["image"], batch["rectangle"], batch["prompts"]))
-        seen, nothing, answers = jax.device_get(read(params, *inputs))
+        seen, nothing, answers = jax.device_get(read(params, *inputs, segmented=segmented))
         rows, region_rows = batch["image_row"], batch["region_row"]
         image[rows[rows >= 0]] = seen[rows >= 0]
         empty[rows[rows >= 0]] = nothing[rows >= 0]
-        for kind in prompted:
+        for kind in answered:
             regions[kind][region_rows[region_rows >= 0]] = answers[kind][region_rows >= 0]
     if "none" in kinds:
         regions["none"] = image[table.image_index]
     if "crop" in kinds:
         regions["crop"] = encode_crops(model, params, corpus, config, table)
-    return Encoded(table, image, regions, empty)
+    return Encoded(table, image, {kind: regions[kind] for kind in kinds}, empty)
 
 
 @functools.lru_cache(maxsize=4)  # keyed by the architecture, so that the evaluations of one run compile once
@@ -86,8 +90,8 @@ def _compiled(config: ml_collections.FrozenConfigDict, mesh: jax.sharding.Mesh |
     def encode_text(params, tokens):
         return apply({"params": params}, tokens, method="encode_text")
 
-    @jit
-    def read(params, pixels, rectangle, prompts):
+    @functools.partial(jit, static_argnames="segmented")
+    def read(params, pixels, rectangle, prompts, *, segmented):
         variables = {"params": params}
         features = apply(variables, Images(pixels, rectangle), method="encode_image")
         kinds = list(prompts)
@@ -97,6 +101,8 @@ def _compiled(config: ml_collections.FrozenConfigDict, mesh: jax.sharding.Mesh |
         answers = apply(variables, features, together, method="encode_regions")
         each = first.valid.shape[1]
         by_kind = {kind: answers[:, i * each : (i + 1) * each] for i, kind in enumerate(kinds)}
+        if segmented:
+            by_kind[simulate.SEGMENTED] = apply(variables, features, prompts["box"], method="segment").embedding
         return features.embedding, answers[:, -1], by_kind
 
     return read, encode_image, encode_text
