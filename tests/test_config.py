@@ -98,6 +98,7 @@ def test_an_unknown_key_names_the_nearest():
         ("data.weights", {"mine": -1.0}, "at least 0"),
         ("loss.region_to_text", -1.0, "at least 0"),
         ("loss.tau", -0.5, "at least 0"),
+        ("eval.kinds", ("box", "segmented"), "needs a mask decoder"),
         ("eval.kinds", ("mask", "masks"), "expected one of mask, box, point, segmented, none, crop, got 'masks'"),
         ("eval.val_kinds", (3,), "expected one of mask"),
         ("train.best_metric", 3, "expected str"),
