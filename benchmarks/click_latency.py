@@ -1,22 +1,30 @@
 """How long a click takes, and how many FLOPs: the image pass, the first click and the next, for 1 and 16 regions.
 
     python -m benchmarks.click_latency [--models=S/16,B/16,L/14] [--repeats=5]
+    python -m benchmarks.click_latency --peer_python=PEERS/bin/python --sam_med2d=CHECKOUT
 
-Models are untrained, as their time does not depend on their parameters. The first click includes what all clicks of an
-image share; `share` is the FLOPs of a click by those of the image pass, as the compiler counts them.
+The second also times SAM-Med2D (ViT-B, 256 px) from a checkout of https://github.com/OpenGVLab/SAM-Med2D, by turns.
+Models are untrained, as their time does not depend on their parameters. Every click ends in masks of the image's size.
+The first click includes what all clicks of an image share; `share` is the FLOPs of a click by those of the image pass,
+as the compiler counts them.
 """
 
 import functools
+import json
+import os
+import pathlib
 import statistics
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from configs import common
+from medp_clip_jax.errors import InputError, run_cli
 from medp_clip_jax.models import segmenter
 from medp_clip_jax.models.clip import MedPCLIP
 from medp_clip_jax.prompts import RegionPrompts
@@ -24,6 +32,8 @@ from medp_clip_jax.step import init_params
 
 FLAGS = flags.FLAGS
 SLOTS = 8  # clicks
+REGIONS = (1, 16)
+PEER = pathlib.Path(__file__).with_name("click_peer.py")
 
 
 def compiled(function: Callable[..., Any], *inputs: Any) -> tuple[Callable[..., Any], float]:
@@ -64,7 +74,8 @@ def measure(name: str, repeats: int) -> list[tuple[Any, ...]]:
 
     def answer(params: Any, features: Any, prompts: Any, previous: Any, detail: Any) -> Any:
         found = apply("decode")(params, features, prompts, previous, detail)
-        return segmenter.pick(found.masks, segmenter.choose(found, prompts))
+        masks = segmenter.pick(found.masks, segmenter.choose(found, prompts))
+        return segmenter.on_canvas(masks, config.image.size), masks
 
     image = np.zeros((1, config.image.size, config.image.size, 3), np.uint8)
     encode, image_flops = compiled(apply("encode_image"), params, image)
@@ -74,7 +85,7 @@ def measure(name: str, repeats: int) -> list[tuple[Any, ...]]:
     detail = look(params, features)
     look_ms = median_ms(look, params, features, repeats=repeats)
     side, rows = 2 * config.image.size // config.segmenter.stride, []
-    for regions in (1, 16):
+    for regions in REGIONS:
         inputs = (params, features, clicks(regions), np.zeros((1, regions, side, side), np.float32), detail)
         program, flops = compiled(answer, *inputs)
         next_ms = median_ms(program, *inputs, repeats=repeats)
@@ -82,17 +93,54 @@ def measure(name: str, repeats: int) -> list[tuple[Any, ...]]:
     return rows
 
 
+def peer_ms(repeats: int) -> tuple[str, dict[str, float]]:
+    """Versions, and milliseconds of SAM-Med2D's image pass ("image") and of its clicks by the number of regions.
+
+    Raises:
+      InputError: its Python or its code cannot be run.
+    """
+    checkout = pathlib.Path(FLAGS.sam_med2d)
+    case = {"checkout": str(checkout), "regions": REGIONS, "repeats": repeats, "threads": os.cpu_count()}
+    try:
+        done = subprocess.run([FLAGS.peer_python, PEER, json.dumps(case)], capture_output=True, text=True)
+    except OSError as error:
+        raise InputError(f"--peer_python={FLAGS.peer_python}: {error.strerror}; name a Python with torch") from error
+    if done.returncode:
+        raise InputError(f"--sam_med2d={checkout}: {done.stderr.strip().splitlines()[-1]}; see --help")
+    answer = json.loads(done.stdout)
+    return answer["versions"], answer["ms"]
+
+
 def main(argv: Sequence[str]) -> None:
     del argv
+    if bool(FLAGS.peer_python) != bool(FLAGS.sam_med2d):
+        raise InputError("--peer_python and --sam_med2d go together: a Python with torch, and the code to run there")
     print(f"{jax.devices()[0].device_kind}, float32, one image of 224 px, median of {FLAGS.repeats}")
-    print("model  regions  image ms  first click ms  next click ms  next GFLOPs  share of image FLOPs")
+    print("| model | regions | image ms | first click ms | next click ms | next GFLOPs | share of image FLOPs |")
+    print("|---|---|---|---|---|---|---|", flush=True)
+    next_ms, theirs, versions = {}, [], ""
     for name in FLAGS.models:
         for _, regions, *times, flops, share in measure(name, FLAGS.repeats):
-            cells = f"{times[0]:>9.1f} {times[1]:>15.1f} {times[2]:>14.1f}"
-            print(f"{name:<6} {regions:>7} {cells} {flops:>12.2f} {share:>10.1%}")
+            cells = " | ".join(f"{ms:.1f}" for ms in times)
+            print(f"| {name} | {regions} | {cells} | {flops:.2f} | {share:.1%} |", flush=True)
+            next_ms[name, regions] = times[-1]
+        if FLAGS.peer_python:
+            versions, found = peer_ms(FLAGS.repeats)
+            theirs.append(found)
+    if not theirs:
+        return
+    peer = {name: statistics.median(found[name] for found in theirs) for name in theirs[0]}
+    for regions in REGIONS:
+        ms = peer[str(regions)]
+        print(f"| SAM-Med2D, 256 px | {regions} | {peer['image']:.1f} | {ms:.1f} | {ms:.1f} | | |")
+    print(f"\n{versions}; a next click takes, of SAM-Med2D's time:")
+    for (name, regions), ms in next_ms.items():
+        print(f"- {name}, {regions} region{'s' * (regions > 1)}: {ms / peer[str(regions)]:.2f}")
 
 
 if __name__ == "__main__":
     flags.DEFINE_list("models", ["S/16", "B/16", "L/14"], "Variants of configs/common.py.")
     flags.DEFINE_integer("repeats", 5, "Timed calls of each.", lower_bound=1)
-    app.run(main)
+    flags.DEFINE_string("peer_python", "", "Python with torch, to time SAM-Med2D, too.")
+    flags.DEFINE_string("sam_med2d", "", "Checkout of SAM-Med2D.")
+    run_cli(main)
