@@ -15,15 +15,16 @@ from medp_clip_jax.errors import InputError
 
 ROOT = pathlib.Path(__file__).parents[1]
 
-# Losses of 20 steps on meshes of the first devices, printed by a process that owns eight fake ones.
+# Losses of some steps on meshes of the first devices, printed by a process that owns eight fake ones.
 PROGRAM = """
-import functools, json, jax, numpy as np
+import functools, json, sys, jax, numpy as np
 from configs import common
 from medp_clip_jax import sharding, train
 from medp_clip_jax.models.clip import MedPCLIP
 from medp_clip_jax.step import Bank, train_step
 from tests import model_cases as cases
 
+kind, steps = sys.argv[1], int(sys.argv[2])
 rng = np.random.default_rng(0)
 batch = cases.random_batch(rng, size=16)
 bank = Bank(rng.integers(1, 299, (5, 2, 6)).astype(np.int32), np.zeros((5, 5), bool), np.zeros(5, np.float32))
@@ -33,17 +34,19 @@ for data, fsdp, accumulate in ((1, 1, 1), (8, 1, 1), (4, 2, 1), (2, 4, 1), (1, 8
     config.model.image.patch_drop = 0.25
     config.model.prompt.glimpse_drop = 0.3
     config.model.remat = "dots" if accumulate == 1 else "full"
+    config.loss.distill = 0.5 if kind == "distill" else 0.0
     config.train.update(steps=20, accumulate=accumulate)
     config.mesh.update(data=data, fsdp=fsdp)
     mesh = sharding.make_mesh(config.mesh, jax.devices()[: data * fsdp])
     with jax.set_mesh(mesh):
         model = MedPCLIP(config.model)
         optimizer, layout, state = train.make_state(model, config, mesh)
-        step = functools.partial(train_step, model, optimizer, config)
+        base = jax.tree.map(lambda x: 0.9 * x, state.params) if kind == "distill" else None
+        step = functools.partial(train_step, model, optimizer, config, base=base)
         step = jax.jit(step, donate_argnums=0, out_shardings=(layout, None))
         split = sum(not leaf.is_fully_replicated for leaf in jax.tree.leaves(state.params))
         losses = []
-        for _ in range(20):
+        for _ in range(steps):
             placed = sharding.put_batch(batch, mesh), jax.device_put(bank, sharding.replicated(mesh))
             state, metrics = step(state, *placed)
             losses.append(float(metrics["loss"]))
@@ -53,17 +56,17 @@ for data, fsdp, accumulate in ((1, 1, 1), (8, 1, 1), (4, 2, 1), (2, 4, 1), (1, 8
 
 
 @pytest.mark.slow
-def test_every_mesh_trains_to_the_losses_of_one_device():
+@pytest.mark.parametrize(("kind", "steps"), [("contrastive", 20), ("distill", 5)])
+def test_every_mesh_trains_to_the_losses_of_one_device(kind, steps):
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
     env = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], cwd=ROOT, env=env, capture_output=True, text=True, timeout=900
-    )
+    command = [sys.executable, "-c", PROGRAM, kind, str(steps)]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     lines = [line.removeprefix("RESULT ") for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     alone, *others = map(json.loads, lines)
     assert len(others) == 4
-    assert len(set(alone["losses"])) == 20  # something was learned in every step
+    assert len(set(alone["losses"])) == steps  # something was learned in every step
     for found in others:
         assert found["losses"] == pytest.approx(alone["losses"], rel=1e-5), found["mesh"]
         assert (found["split"] > 0) == (found["mesh"][1] > 1)
