@@ -106,8 +106,19 @@ def assert_equal(arrays, shape, chunk):
         np.testing.assert_allclose(values[loss], value, rtol=1e-5, err_msg=loss)
         for name, grad in expected_grads[loss].items():
             # Relative to the array's largest entry: single entries may cancel to nothing.
-            limit = 1e-5 * np.abs(grad).max()
+            limit = 1e-5 * (_summands(arrays, expected_grads[loss]) if name == "scale" else np.abs(grad).max())
             np.testing.assert_allclose(grads[loss][name], grad, rtol=0, atol=limit, err_msg=f"{loss} by {name}")
+
+
+def _summands(arrays, grads):
+    """What the rows add to the gradient by the scale, in absolute value: their sum cancels as entries of arrays do.
+
+    Logits are the scale times products with the rows x, so that the gradient by it is the sum of <x, grad x> / scale.
+    """
+    rows = "images" if "images" in grads else "regions"
+    each = np.einsum("nd,nd->n", arrays[rows], np.asarray(grads[rows])) / arrays["scale"]
+    np.testing.assert_allclose(each.sum(), grads["scale"], rtol=0, atol=1e-5 * np.abs(each).sum())
+    return np.abs(each).sum()
 
 
 ALL, NO_REGION, PADDED_DEVICE = np.ones(REGIONS, bool), np.zeros(REGIONS, bool), np.arange(REGIONS) >= REGIONS // 8
@@ -119,6 +130,7 @@ ALL, NO_REGION, PADDED_DEVICE = np.ones(REGIONS, bool), np.zeros(REGIONS, bool),
 @example(0, ALL)
 @example(1, PADDED_DEVICE)
 @example(2, NO_REGION)
+@example(131, NO_REGION)  # the rows' parts of the gradient by the scale cancel to a three-hundredth
 def test_values_and_gradients_are_those_of_the_global_losses(shape, labels, chunk, seed, valid):
     assert_equal(random_arrays(seed, labels, valid), shape, chunk)
 
