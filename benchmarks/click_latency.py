@@ -106,7 +106,7 @@ def peer_ms(repeats: int) -> tuple[str, dict[str, float]]:
     except OSError as error:
         raise InputError(f"--peer_python={FLAGS.peer_python}: {error.strerror}; name a Python with torch") from error
     if done.returncode:
-        raise InputError(f"--sam_med2d={checkout}: {done.stderr.strip().splitlines()[-1]}; see --help")
+        raise InputError(f"--sam_med2d={checkout}: {(done.stderr.strip().splitlines() or ['killed'])[-1]}; see --help")
     answer = json.loads(done.stdout)
     return answer["versions"], answer["ms"]
 

@@ -11,6 +11,7 @@ from PIL import Image
 from data.curation import Finding
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.records import RegionExample, decode_image
+from medp_clip_jax.volumes import optional
 
 RULES = ("corrupt", "small", "flat")
 SIDE = 256  # images are looked at in this size at most
@@ -57,11 +58,7 @@ def signature(data: bytes, grey: np.ndarray) -> Signature:
     Raises:
       InputError: ImageHash is not installed.
     """
-    try:
-        import imagehash  # an extra, needed only here
-    except ModuleNotFoundError as error:
-        raise InputError(f'near-duplicates need ImageHash ({error}): pip install "medp-clip-jax[curate]"') from error
-
+    imagehash = optional("imagehash", "finding near-duplicates", "curate")
     picture = Image.fromarray(np.rint(grey).astype(np.uint8))
     bits = imagehash.phash(picture).hash.ravel()
     thumb = np.asarray(picture.resize((THUMB, THUMB), Image.Resampling.BOX))
