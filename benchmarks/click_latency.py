@@ -4,9 +4,9 @@
     python -m benchmarks.click_latency --peer_python=PEERS/bin/python --sam_med2d=CHECKOUT
 
 The second also times SAM-Med2D (ViT-B, 256 px) from a checkout of https://github.com/OpenGVLab/SAM-Med2D, by turns.
-Models are untrained, as their time does not depend on their parameters. Every click ends in masks of the image's size.
-The first click includes what all clicks of an image share; `share` is the FLOPs of a click by those of the image pass,
-as the compiler counts them.
+Models are untrained, as their time does not depend on their parameters. Every click ends in masks of the image's size;
+`name` is what the embedding of these masks takes when it is asked for. `share` is the FLOPs of a next click by those of
+the image pass, as the compiler counts them.
 """
 
 import functools
@@ -25,7 +25,6 @@ from absl import flags
 
 from configs import common
 from medp_clip_jax.errors import InputError, run_cli
-from medp_clip_jax.models import segmenter
 from medp_clip_jax.models.clip import MedPCLIP
 from medp_clip_jax.prompts import RegionPrompts
 from medp_clip_jax.step import init_params
@@ -61,7 +60,7 @@ def clicks(regions: int) -> RegionPrompts:
 
 
 def measure(name: str, repeats: int) -> list[tuple[Any, ...]]:
-    """Rows (model, regions, image ms, first ms, next ms, next GFLOPs, share) of one variant."""
+    """Rows (model, regions, image ms, first ms, next ms, name ms, next GFLOPs, share) of one variant."""
     config = common.variant(name)
     config.text.update(depth=1, vocab=512)  # not used here
     config.segmenter.width = 256
@@ -72,24 +71,23 @@ def measure(name: str, repeats: int) -> list[tuple[Any, ...]]:
     def apply(method: str) -> Callable[..., Any]:
         return lambda params, *inputs: model.apply({"params": params}, *inputs, method=method)
 
-    def answer(params: Any, features: Any, prompts: Any, previous: Any, detail: Any) -> Any:
-        found = apply("decode")(params, features, prompts, previous, detail)
-        masks = segmenter.pick(found.masks, segmenter.choose(found, prompts))
-        return segmenter.on_canvas(masks, config.image.size), masks
+    def answer(params: Any, features: Any, prompts: Any, previous: Any = None) -> Any:
+        return model.apply({"params": params}, features, prompts, previous, named=False, method="segment")
 
     image = np.zeros((1, config.image.size, config.image.size, 3), np.uint8)
     encode, image_flops = compiled(apply("encode_image"), params, image)
     features = encode(params, image)
     image_ms = median_ms(encode, params, image, repeats=repeats)
-    look, _ = compiled(apply("look"), params, features)
-    detail = look(params, features)
-    look_ms = median_ms(look, params, features, repeats=repeats)
-    side, rows = 2 * config.image.size // config.segmenter.stride, []
+    rows = []
     for regions in REGIONS:
-        inputs = (params, features, clicks(regions), np.zeros((1, regions, side, side), np.float32), detail)
-        program, flops = compiled(answer, *inputs)
-        next_ms = median_ms(program, *inputs, repeats=repeats)
-        rows.append((name, regions, image_ms, look_ms + next_ms, next_ms, flops / 1e9, flops / image_flops))
+        inputs = (params, features, clicks(regions))
+        first, _ = compiled(answer, *inputs)
+        found = first(*inputs)
+        following, flops = compiled(answer, *inputs, found)
+        named, _ = compiled(apply("encode_masks"), *inputs, found.logits)
+        cases = ((first, inputs), (following, (*inputs, found)), (named, (*inputs, found.logits)))
+        times = [median_ms(program, *given, repeats=repeats) for program, given in cases]
+        rows.append((name, regions, image_ms, *times, flops / 1e9, flops / image_flops))
     return rows
 
 
@@ -116,14 +114,14 @@ def main(argv: Sequence[str]) -> None:
     if bool(FLAGS.peer_python) != bool(FLAGS.sam_med2d):
         raise InputError("--peer_python and --sam_med2d go together: a Python with torch, and the code to run there")
     print(f"{jax.devices()[0].device_kind}, float32, one image of 224 px, median of {FLAGS.repeats}")
-    print("| model | regions | image ms | first click ms | next click ms | next GFLOPs | share of image FLOPs |")
-    print("|---|---|---|---|---|---|---|", flush=True)
+    print("| model | regions | image ms | first click ms | next click ms | name ms | next GFLOPs | share |")
+    print("|---|---|---|---|---|---|---|---|", flush=True)
     next_ms, theirs, versions = {}, [], ""
     for name in FLAGS.models:
         for _, regions, *times, flops, share in measure(name, FLAGS.repeats):
             cells = " | ".join(f"{ms:.1f}" for ms in times)
             print(f"| {name} | {regions} | {cells} | {flops:.2f} | {share:.1%} |", flush=True)
-            next_ms[name, regions] = times[-1]
+            next_ms[name, regions] = times[2]
         if FLAGS.peer_python:
             versions, found = peer_ms(FLAGS.repeats)
             theirs.append(found)
@@ -132,7 +130,7 @@ def main(argv: Sequence[str]) -> None:
     peer = {name: statistics.median(found[name] for found in theirs) for name in theirs[0]}
     for regions in REGIONS:
         ms = peer[str(regions)]
-        print(f"| SAM-Med2D, 256 px | {regions} | {peer['image']:.1f} | {ms:.1f} | {ms:.1f} | | |")
+        print(f"| SAM-Med2D, 256 px | {regions} | {peer['image']:.1f} | {ms:.1f} | {ms:.1f} | | | |")
     print(f"\n{versions}; a next click takes, of SAM-Med2D's time:")
     for (name, regions), ms in next_ms.items():
         print(f"- {name}, {regions} region{'s' * (regions > 1)}: {ms / peer[str(regions)]:.2f}")

@@ -1,14 +1,24 @@
-"""Segment and name phantoms: the model of `smoke.py` with a mask decoder, minutes on two CPU cores."""
+"""Segment phantoms: a mask decoder on the frozen towers that `smoke.py` trained, minutes on two CPU cores.
+
+    python -m medp_clip_jax.export runs/smoke --output=releases/smoke
+    python -m medp_clip_jax.train --config=configs/segment_phantoms.py:releases/smoke
+
+Another folder is named after the colon. Region embeddings stay as they were, to the bit.
+"""
 
 from configs import smoke
 
 
-def get_config():
+def get_config(init: str = "releases/smoke"):
     config = smoke.get_config()
     config.workdir = "runs/segment_phantoms"
+    config.init = init
 
-    config.model.segmenter.update(width=64, heads=4, stride=2, detail=32)
-    config.loss.segment = 1.0
+    config.model.segmenter.update(width=64, depth=1, heads=4, stride=2, detail=32)
+    config.loss.update(segment=1.0, image_text=0.0, region_to_text=0.0, text_to_region=0.0)  # the decoder alone
+    config.segment.detach = True
+    config.segment.projection = 0.0  # every region has a mask
+    config.optim.frozen = ("visual", "text", "fusion")
     config.segment.update(regions=4, rounds=3, unroll=3)  # convolutions in a loop are slow on CPUs
     config.input.batch_size = 16
 

@@ -63,17 +63,29 @@ class Model:
         """
         return self._apply("encode_regions", params, features, prompts)
 
-    @functools.partial(jax.jit, static_argnums=0)
+    @functools.partial(jax.jit, static_argnums=(0, 5))
     def segment(
-        self, params: Any, features: ImageFeatures, prompts: RegionPrompts, previous: Array | None = None
+        self,
+        params: Any,
+        features: ImageFeatures,
+        prompts: RegionPrompts,
+        previous: Segmentation | None = None,
+        named: bool = True,
     ) -> Segmentation:
         """Masks of prompted regions: logits [batch, regions, size, size] over the canvas, expected IoU, presence, and
         the region embedding re-read from each mask, so that one call segments and names.
 
-        `previous` are the `.logits` of an earlier answer about the same regions, which further clicks correct. Raises
+        `previous` is an earlier answer about the same regions, which prompts with further clicks correct. Without
+        `named` there is no embedding yet (see `encode_masks`), and a correction costs the decoder alone. Raises
         InputError where the model has no mask decoder (`config.model.segmenter`).
         """
-        return self._apply("segment", params, features, prompts, previous)
+        return self._apply("segment", params, features, prompts, previous, named)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def encode_masks(self, params: Any, features: ImageFeatures, prompts: RegionPrompts, logits: Array) -> Array:
+        """Embeddings [batch, regions, dim], L2-normalised, of what masks show: the `.logits` of an answer of `segment`
+        without `named`, and the prompts that led to it."""
+        return self._apply("encode_masks", params, features, prompts, logits)
 
     @functools.partial(jax.jit, static_argnums=0)
     def encode_text(self, params: Any, tokens: Array) -> Array:

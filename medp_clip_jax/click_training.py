@@ -49,14 +49,15 @@ def click_losses(
     targets, marked = with_absent(seeds[:, 0], targets, annotated == 0, s.absent)
     prompts = first_prompts(seeds[:, 1], targets, marked, features.rectangle, config)
     prompts = prompts.replace(valid=kind > 0)
-    detail = model.apply(variables, features, method="look")
+    features = model.apply(variables, features, method="look")  # with a gradient of its own
+    tokens = model.apply(variables, features, prompts, method="read")[0]
     spare = prompts.points.shape[2] - (s.rounds - 1)  # point slots of the first prompt
 
-    def answer(carry: tuple[RegionPrompts, Array], turn: tuple[Array, Array]) -> tuple[Any, dict[str, Array]]:
+    def answer(carry: tuple[RegionPrompts, Array | None], turn: tuple[Array, Array]) -> tuple[Any, dict[str, Array]]:
         prompts, previous = carry
         number, seed = turn
-        decoded = model.apply(variables, features, prompts, previous, detail, method="decode")
-        parts = round_losses(decoded, targets, segmenter.ambiguous(prompts), s)
+        decoded = model.apply(variables, features, prompts, tokens, previous, method="decode")
+        parts = round_losses(decoded, targets, segmenter.ambiguous(prompts) & (previous is None), s)
         logits = segmenter.pick(decoded.masks, segmenter.choose(decoded, prompts))
         parts["score"] = mask_losses.iou(logits > 0, targets.mask)
         wanted, got = targets.mask, logits > 0
@@ -66,10 +67,11 @@ def click_losses(
         prompts = add_click(prompts, spare + number, place, label, features.rectangle)
         return (prompts, logits), parts
 
-    start = (prompts, jnp.zeros(targets.mask.shape, jnp.float32))
     turns = (jnp.arange(s.rounds), jnp.moveaxis(seeds[:, 2:], 1, 0))
     step = jax.checkpoint(answer) if config.model.remat != "none" else answer
-    _, parts = jax.lax.scan(step, start, turns, unroll=s.unroll)
+    answered, first = step((prompts, None), jax.tree.map(lambda x: x[0], turns))
+    _, rest = jax.lax.scan(step, answered, jax.tree.map(lambda x: x[1:], turns), unroll=s.unroll)
+    parts = jax.tree.map(lambda one, others: jnp.concatenate([one[None], others]), first, rest)
     score = parts.pop("score")
     counted = (targets.kind == MASK) & ~targets.absent
     return {name: part.mean(0) for name, part in parts.items()} | {
@@ -86,7 +88,8 @@ def round_losses(decoded: segmenter.Decoded, targets: Targets, ambiguous: Array,
     """
     target = targets.mask[:, :, None]
     focal, dice = mask_losses.focal(decoded.masks, target), mask_losses.dice(decoded.masks, target)
-    projection = mask_losses.projection(decoded.masks, target)
+    # A maximum over rows and columns is dear, and most data has masks only.
+    projection = mask_losses.projection(decoded.masks, target) if settings.projection else jnp.zeros_like(dice)
     true = mask_losses.iou(decoded.masks > 0, target)
     iou = jnp.square(decoded.iou - jax.lax.stop_gradient(true))
     several = ambiguous[..., None] == (jnp.arange(decoded.iou.shape[-1]) > 0)  # those that might answer

@@ -16,6 +16,7 @@ from medp_clip_jax.targets import BOX_ONLY, MASK
 Array = jax.Array
 FIRST = ("point", "box", "noisy_box", "mask")
 EROSIONS = 12  # deeper inside, all places are alike
+WORD = 32  # cells
 EXTRA = 3  # inside and outside clicks each, of a region that begins with several
 NEAR = 6  # cells around a region in which such outside clicks lie
 
@@ -32,26 +33,37 @@ class Targets:
 def erosion_distance(mask: Array, steps: int = EROSIONS) -> Array:
     """How many erosions by a 3 x 3 square each cell survives, and one more: int32 like `mask` [..., rows, columns].
 
-    It is the chessboard distance to the nearest cell outside, the border being outside, up to `steps`.
+    It is the chessboard distance to the nearest cell outside, the border being outside, up to `steps`. While they
+    shrink, rows are words of 32 cells, and what cells have survived is counted in binary, a word per digit.
     """
-    mask = mask.astype(bool)
+    columns = mask.shape[-1]
+    left = jnp.pad(mask, [(0, 0)] * (mask.ndim - 1) + [(0, -columns % WORD)]).astype(jnp.uint32)
+    left = (left.reshape(*mask.shape[:-1], -1, WORD) << jnp.arange(WORD, dtype=jnp.uint32)).sum(-1, dtype=jnp.uint32)
 
-    def erode(left: Array, _: None) -> tuple[Array, Array]:
-        for axis in (-2, -1):
-            pad = [(0, 0)] * left.ndim
-            pad[axis] = (1, 1)
-            wide = jnp.pad(left, pad)
-            size = left.shape[axis]
-            parts = [jax.lax.slice_in_dim(wide, i, i + size, axis=axis % left.ndim) for i in range(3)]
-            left = parts[0] & parts[1] & parts[2]
-        return left, left
+    def beside(x: Array, axis: int) -> tuple[Array, Array]:
+        none = jnp.zeros_like(jax.lax.slice_in_dim(x, 0, 1, axis=axis))
+        size = x.shape[axis]
+        before = jnp.concatenate([none, jax.lax.slice_in_dim(x, 0, size - 1, axis=axis)], axis)
+        after = jnp.concatenate([jax.lax.slice_in_dim(x, 1, size, axis=axis), none], axis)
+        return before, after
 
-    def count(carry: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], None]:
-        left, total = carry
-        left = erode(left, None)[0]
-        return (left, total + left), None
+    def erode(left: Array) -> Array:
+        before, after = beside(left, left.ndim - 1)
+        left &= (left << 1 | before >> (WORD - 1)) & (left >> 1 | after << (WORD - 1))
+        above, below = beside(left, left.ndim - 2)
+        return left & above & below
 
-    return jax.lax.scan(count, (mask, mask.astype(jnp.int32)), None, length=steps - 1)[0][1]
+    digits = [jnp.zeros_like(left)] * steps.bit_length()
+    for step in range(steps):
+        left = erode(left) if step else left
+        carry = left
+        for i, digit in enumerate(digits):
+            digits[i], carry = digit ^ carry, digit & carry
+    total = sum(
+        ((digit[..., None] >> jnp.arange(WORD, dtype=jnp.uint32)) & 1).astype(jnp.int32) << i
+        for i, digit in enumerate(digits)
+    )
+    return total.reshape(*mask.shape[:-1], -1)[..., :columns]
 
 
 def next_click(keys: Array, target: Array, answer: Array) -> tuple[Array, Array]:

@@ -12,12 +12,9 @@ ALPHA, GAMMA = 0.25, 2.0  # of the focal loss, as in SAM and SAM 2
 
 def focal(logits: Array, target: Array) -> Array:
     """Mean over pixels of the focal loss (arXiv 1708.02002) of logits against a target in {0, 1}."""
-    target = target.astype(logits.dtype)
-    loss = -(target * jax.nn.log_sigmoid(logits) + (1 - target) * jax.nn.log_sigmoid(-logits))
-    chance = jax.nn.sigmoid(logits)
-    wrong = target * (1 - chance) + (1 - target) * chance
-    weight = target * ALPHA + (1 - target) * (1 - ALPHA)
-    return (weight * jnp.square(wrong) * loss).mean((-2, -1))
+    against = jnp.where(target, -logits, logits)
+    weight = jnp.where(target, ALPHA, 1 - ALPHA)
+    return (weight * jnp.square(jax.nn.sigmoid(against)) * jax.nn.softplus(against)).mean((-2, -1))
 
 
 def dice(logits: Array, target: Array) -> Array:

@@ -1,15 +1,16 @@
 """Interactive segmentation of one image: it is read once, and every click costs a few tokens."""
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from medp_clip_jax.api import Model
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.mask_images import on_image
+from medp_clip_jax.models.segmenter import Segmentation
 from medp_clip_jax.models.vit import Images
 from medp_clip_jax.processor import Processor
 from medp_clip_jax.prompts import RegionPrompts
@@ -26,7 +27,13 @@ class Answer:
     logits: np.ndarray  # float32 [height, width]
     iou: float  # expected
     present: float  # probability that there is an object where the prompt points
-    embedding: np.ndarray  # float32 [dim], L2-normalised: what the mask shows, to be compared with texts
+    _name: Callable[[], np.ndarray]
+
+    @functools.cached_property
+    def embedding(self) -> np.ndarray:
+        """What the mask shows, float32 [dim], L2-normalised, to be compared with texts; the tower is asked when this is
+        first read, so that a click waits for the decoder alone."""
+        return self._name()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +41,7 @@ class _State:
     box: tuple[float, ...] | None = None
     clicks: tuple[tuple[float, float, int], ...] = ()
     mask: np.ndarray | None = None
-    previous: jax.Array | None = None
+    previous: Segmentation | None = None
     answer: Answer | None = None
 
 
@@ -90,16 +97,16 @@ class Predictor:
     def _ask(self, state: _State) -> Answer:
         if self._features is None:
             raise InputError("no image: call set_image first")
-        prompts = self._prompts(state)
-        previous = state.previous
-        if previous is None:
-            side = 2 * self._features.pixels.shape[1] // self._model.config.segmenter.stride
-            previous = np.zeros((1, 1, side, side), np.float32)
-        found = self._model.segment(self._params, self._features, prompts, previous)
+        prompts, features = self._prompts(state), self._features
+        found = self._model.segment(self._params, features, prompts, state.previous, False)
         logits = on_image(np.asarray(found.logits)[0, 0], self._rectangle, self._size)
         iou, present = float(found.iou[0, 0]), float(found.present[0, 0])
-        answer = Answer(logits > 0, logits, iou, present, np.asarray(found.embedding[0, 0]))
-        self._history.append(dataclasses.replace(state, previous=found.logits, answer=answer))
+
+        def name() -> np.ndarray:
+            return np.asarray(self._model.encode_masks(self._params, features, prompts, found.logits))[0, 0]
+
+        answer = Answer(logits > 0, logits, iou, present, name)
+        self._history.append(dataclasses.replace(state, previous=found, answer=answer))
         return answer
 
     def _prompts(self, state: _State) -> RegionPrompts:

@@ -56,7 +56,8 @@ def programs(model: Model, params: Any) -> dict[str, Program]:
         found = _apply(model, "encode_image", params, Images(**images))
         plain = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
         kept = plain.pop("kept")
-        return plain | {"keys": kept.keys, "values": kept.values}
+        plain |= {"keys": kept.keys, "values": kept.values}
+        return {name: value for name, value in plain.items() if value is not None}
 
     def encode_regions(params: Any, features: dict[str, Any], prompts: dict[str, Any]) -> Any:
         return _apply(model, "encode_regions", params, _features(features), RegionPrompts(**prompts))

@@ -12,6 +12,7 @@ import tiny_run
 
 from medp_clip_jax import api, mask_images, predictor, processor
 from medp_clip_jax.errors import InputError
+from medp_clip_jax.evaluators import click_sessions
 from medp_clip_jax.evaluators import interactive_segmentation as evaluator
 from medp_clip_jax.evaluators.click_protocols import center
 from medp_clip_jax.step import init_params
@@ -70,6 +71,17 @@ def test_stored_clicks_replay_and_the_first_is_the_centre_of_its_region():
     assert (
         evaluator.evaluate(loaded()[1], loaded()[2], corpus, "train", loaded()[0], "center", 0, clicks=3)[1] == replay
     )
+
+
+def test_after_a_perfect_answer_nobody_clicks_and_scores_stay():
+    truth = np.zeros((8, 8), bool)
+    truth[2:5, 3:7] = True
+    user = click_sessions._User(0, truth, np.float32([0, 0, 1, 1]), "click", "center", 0)
+    prompts = click_sessions._blank((1, 1), 3)
+    for turn, answer in enumerate((truth, ~truth, truth)):
+        user.prompt(prompts, (0, 0), turn)
+        user.see(np.where(answer, 1.0, -1.0))
+    assert user.session().dice == [1, 1, 1] and len(user.clicks) == 1 == (prompts.point_labels >= 0).sum()
 
 
 def test_clicks_needed_counts_failures_as_all_clicks():

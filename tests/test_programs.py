@@ -147,6 +147,7 @@ def test_a_model_with_a_mask_decoder_has_a_program_for_it():
     plain = {name: getattr(features, name) for name in ("embedding", "patches", "pixels", "rectangle", "canvas")} | {
         "keys": features.kept.keys,
         "values": features.kept.values,
+        "detail": features.detail,
     }
     prompts = medp.RegionPrompts.none(2, 3).replace(boxes=given["boxes"], box_valid=np.ones((2, 3), bool))
     found = exported.call(params, plain, {name: getattr(prompts, name) for name in program.inputs["prompts"]})

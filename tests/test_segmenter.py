@@ -13,6 +13,7 @@ from scipy import ndimage
 from configs import common
 from medp_clip_jax import api, click_training, clicks
 from medp_clip_jax.errors import InputError
+from medp_clip_jax.models import segmenter
 from medp_clip_jax.models.clip import MedPCLIP
 from medp_clip_jax.models.vit import Images
 from medp_clip_jax.step import init_params
@@ -73,10 +74,33 @@ def test_masks_of_a_region_do_not_depend_on_other_regions():
 
 def test_previous_logits_matter_and_zeros_are_none():
     found = model().segment(params(), features(), prompts())
-    same = model().segment(params(), features(), prompts(), jnp.zeros_like(found.logits))
-    np.testing.assert_allclose(same.logits, found.logits, atol=2e-4)
-    again = model().segment(params(), features(), prompts(), found.logits)
+    same = model().segment(params(), features(), prompts(), found.replace(logits=jnp.zeros_like(found.logits)))
+    plain = ~np.asarray(segmenter.ambiguous(prompts()))  # a correction is no single click any more
+    assert plain.any() and same.candidates.shape[2] == 0
+    np.testing.assert_allclose(same.logits[plain], found.logits[plain], atol=2e-4)
+    again = model().segment(params(), features(), prompts(), found)
     assert np.abs(again.logits - found.logits).max() > 1e-2
+
+
+def test_a_correction_asks_the_decoder_alone():
+    found = model().segment(params(), features(), prompts())
+    towers = {name: part for name, part in params().items() if name != "segmenter"}
+    spoiled = params() | jax.tree.map(jnp.zeros_like, towers)
+    again = model().segment(spoiled, features(), prompts(2), found, False)
+    assert again.embedding is None and np.array_equal(again.token, found.token)
+    expected = model().segment(params(), features(), prompts(2), found)
+    assert np.array_equal(again.logits, expected.logits)
+    named = model().encode_masks(params(), features(), prompts(2), again.logits)
+    np.testing.assert_allclose(named, expected.embedding, atol=2e-6)
+
+
+def test_an_empty_mask_is_named_by_its_prompts():
+    nothing = -jnp.ones((2, 4, SIDE, SIDE))
+    asked = prompts()
+    named = model().encode_masks(params(), features(), asked, nothing)
+    by_mask = np.asarray(asked.mask_valid)  # these are read at the resolution of the answers, the others as they are
+    difference = np.abs(named - model().encode_regions(params(), features(), asked)).max(-1)
+    assert (~by_mask).any() and difference[~by_mask].max() < 2e-6
 
 
 @pytest.mark.slow  # compiles two more decoders
@@ -86,14 +110,16 @@ def test_decoders_to_compare_with_are_asked_and_trained_alike(kind):
     made.model.segmenter.kind = kind
     other = MedPCLIP(made.model)
     fresh = jax.jit(functools.partial(init_params, other, 0))()
+    token = jnp.zeros((2, 4, made.model.image.width))  # neither reads it
+    looked = other.apply({"params": fresh}, features(), method="look")
     decode = jax.jit(functools.partial(other.apply, method="decode"))
-    found = decode({"params": fresh}, features(), prompts())
+    found = decode({"params": fresh}, looked, prompts(), token)
     assert found.masks.shape == (2, 4, 4, SIDE, SIDE) and found.iou.shape == (2, 4, 4) and found.present.shape == (2, 4)
     order = np.array([2, 0, 3, 1])
-    turned = decode({"params": fresh}, features(), cases.take_regions(prompts(), order))
+    turned = decode({"params": fresh}, looked, cases.take_regions(prompts(), order), token)
     np.testing.assert_allclose(turned.masks, found.masks[:, order], atol=2e-4)
-    again = decode({"params": fresh}, features(), prompts(), found.masks[:, :, 0])
-    assert np.abs(again.masks - found.masks).max() > 1e-3
+    again = decode({"params": fresh}, looked, prompts(), token, found.masks[:, :, 0])
+    assert again.masks.shape[2] == 1 and np.abs(again.masks - found.masks[:, :, :1]).max() > 1e-3
 
     def loss(params):
         keys = jax.random.split(jax.random.key(0), 2)

@@ -18,7 +18,6 @@ from medp_clip_jax.models.clip import MedPCLIP
 from medp_clip_jax.models.vit import Images
 from medp_clip_jax.prompts import RegionPrompts
 from medp_clip_jax.records import encode_mask
-from medp_clip_jax.targets import mask_side
 
 STARTS = ("click", "box", "noisy_box")
 NOISE, MOST = 0.1, 20.0  # of a noisy box: deviation in sides, and the most that a side moves, in pixels
@@ -54,7 +53,7 @@ def sessions(
     Scores are taken on the pixels of the stored image. A region whose answer is perfect gets no more clicks, and keeps
     its scores. A user's dice depend on the seed and the region alone.
     """
-    encode, ask = _functions(ml_collections.FrozenConfigDict(model.config))
+    encode, read, ask = _functions(ml_collections.FrozenConfigDict(model.config))
     readers = {name: corpus.source(name, table.split) for name, _ in table.records}
     for batch in eval_batches(corpus, table, config, ()):
         features = encode(params, Images(batch["image"], batch["rectangle"]))
@@ -64,12 +63,12 @@ def sessions(
                 users[place] = _user(readers, table, int(row), batch["rectangle"][place[0]], start, protocol, seed)
         turns = clicks if start == "click" else 1 + clicks
         prompts = _blank(batch["region_row"].shape, clicks)
-        side = mask_side(config.model, batch["image"].shape[1])
-        previous = np.zeros((*batch["region_row"].shape, side, side), np.float32)
+        previous = tokens = None
         for turn in range(turns):
             for place, user in users.items():
                 user.prompt(prompts, place, turn)
-            previous = ask(params, features, prompts, previous)
+            tokens = read(params, features, prompts) if tokens is None else tokens
+            previous = ask(params, features, prompts, tokens, previous)
             logits = np.asarray(jax.device_get(previous))
             for place, user in users.items():
                 user.see(logits[place])
@@ -99,13 +98,17 @@ class _User:
             box = moved if (moved[2:] - moved[:2] >= 1).all() else box
         return tuple(box.tolist())
 
+    @property
+    def perfect(self) -> bool:
+        return self.answer is not None and bool((self.answer == self.truth).all())
+
     def prompt(self, prompts: RegionPrompts, place: tuple[int, ...], turn: int) -> None:
         """Writes the prompt of a turn into the place of the region."""
         height, width = self.truth.shape
         if self.box is not None:
             prompts.boxes[place] = np.divide(self.box, (width, height, width, height))
             prompts.box_valid[place] = True
-        if (self.box is not None and turn == 0) or (self.answer is not None and (self.answer == self.truth).all()):
+        if (self.box is not None and turn == 0) or self.perfect:
             return
         x, y, label = click_protocols.click(self.protocol, self.truth, self.answer, self.rng)
         slot = len(self.clicks) if click_protocols.ACCUMULATES[self.protocol] else 0
@@ -114,7 +117,10 @@ class _User:
         prompts.point_labels[(*place, slot)] = label
 
     def see(self, logits: np.ndarray) -> None:
-        """Scores an answer."""
+        """Scores an answer; after a perfect one nobody asks again."""
+        if self.perfect:
+            self.scores.append(self.scores[-1])
+            return
         answer = on_image(logits, self.rectangle, self.truth.shape[::-1]) > 0
         self.first = self.first or encode_mask(answer)
         if self.answer is None or (answer != self.answer).any():
@@ -144,8 +150,8 @@ def _blank(shape: Sequence[int], points: int) -> RegionPrompts:
 
 
 @functools.lru_cache(maxsize=4)
-def _functions(config: ml_collections.FrozenConfigDict) -> tuple[Any, Any]:
-    """(encode_image, ask): the latter answers with logits [batch, regions, side, side]."""
+def _functions(config: ml_collections.FrozenConfigDict) -> tuple[Any, Any, Any]:
+    """(encode_image, read, ask): what `segment` does; `ask` answers with logits [batch, regions, side, side]."""
     model = MedPCLIP(config)
 
     @jax.jit
@@ -153,8 +159,12 @@ def _functions(config: ml_collections.FrozenConfigDict) -> tuple[Any, Any]:
         return model.apply({"params": params}, images, method="encode_image")
 
     @jax.jit
-    def ask(params: Any, features: Any, prompts: RegionPrompts, previous: jax.Array) -> jax.Array:
-        found = model.apply({"params": params}, features, prompts, previous, method="decode")
+    def read(params: Any, features: Any, prompts: RegionPrompts) -> jax.Array:
+        return model.apply({"params": params}, features, prompts, method="read")[0]
+
+    @jax.jit
+    def ask(params: Any, features: Any, prompts: RegionPrompts, tokens: jax.Array, previous: Any) -> jax.Array:
+        found = model.apply({"params": params}, features, prompts, tokens, previous, method="decode")
         return segmenter.pick(found.masks, segmenter.choose(found, prompts))
 
-    return encode, ask
+    return encode, read, ask

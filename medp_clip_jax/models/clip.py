@@ -41,7 +41,8 @@ class MedPCLIP(nn.Module):
         With `keys` [batch], one random key per image, patches and glimpses are dropped as the configuration says.
         """
         if self.is_initializing() and self.config.segmenter.width:
-            self.decode(self.encode_image(images), RegionPrompts.none(tokens.shape[0]))  # makes the parameters
+            features, asked = self.encode_image(images), RegionPrompts.none(tokens.shape[0])
+            self.decode(features, asked, self.read(features, asked)[0])  # makes the parameters
         images, keep = self.visual.prepare(images), None
         if keys is not None and self.config.image.patch_drop:
             grid = images.pixels.shape[1] // self.config.image.patch
@@ -56,7 +57,8 @@ class MedPCLIP(nn.Module):
 
     def encode_image(self, images: Images | Array) -> ImageFeatures:
         """Reads images once, [batch, size, size, 3] or `Images`, and keeps what questions about regions need."""
-        return self.visual(self.visual.prepare(images))
+        features = self.visual(self.visual.prepare(images))
+        return self.look(features) if self.config.segmenter.width else features
 
     def embed_image(self, images: Images | Array) -> Array:
         """Global embeddings [batch, dim], L2-normalised, of images that nothing else will be asked about."""
@@ -74,36 +76,40 @@ class MedPCLIP(nn.Module):
         regions = None if prompts is None else self.encode_regions(features, prompts)
         return features, regions, self.encode_text(tokens)
 
-    def look(self, features: ImageFeatures) -> Any:
-        """The mask decoder's view of images, which all questions about their regions share."""
-        return self.segmenter.look(features)
+    def look(self, features: ImageFeatures) -> ImageFeatures:
+        """Features with the mask decoder's view of the images, which all questions about their regions share."""
+        return features.replace(detail=self.segmenter.look(features))
+
+    def read(self, features: ImageFeatures, prompts: RegionPrompts) -> tuple[Array, Array]:
+        """Region tokens [batch, regions, width] as the last block leaves them, for `decode`, and region embeddings."""
+        return self.fusion.tokens(features, prompts)
 
     def decode(
+        self, features: ImageFeatures, prompts: RegionPrompts, tokens: Array, previous: Array | None = None
+    ) -> segmenter.Decoded:
+        """All masks that the decoder offers for prompted regions; `tokens` are those of `read` for their first prompts,
+        `previous` the logits [batch, regions, side, side] of the last answer."""
+        return self.segmenter(features, tokens, prompts, previous)
+
+    def segment(
         self,
         features: ImageFeatures,
         prompts: RegionPrompts,
-        previous: Array | None = None,
-        detail: Any = None,
-    ) -> segmenter.Decoded:
-        """All masks that the decoder offers for prompted regions; see `segment` and `look`."""
-        return self.segmenter(features, self.fusion.tokens(features, prompts)[0], prompts, previous, detail)
-
-    def segment(
-        self, features: ImageFeatures, prompts: RegionPrompts, previous: Array | None = None
+        previous: segmenter.Segmentation | None = None,
+        named: bool = True,
     ) -> segmenter.Segmentation:
         """One mask per prompted region and the embedding of what it shows, `segmenter.Segmentation`.
 
-        `previous` are the `logits` of the last answer about the same regions: clicks then correct it. Raises InputError
-        where the model has no mask decoder.
+        `previous` is the last answer about the same regions, which the prompts then correct: all of them, the earlier
+        ones included. The decoder alone answers, and the tower is asked for the name only, which costs more; without
+        `named` the embedding is None. Raises InputError where the model has no mask decoder.
         """
         if not self.config.segmenter.width:
             raise InputError("this model has no mask decoder: train one, with config.model.segmenter and loss.segment")
-        tokens, asked = self.fusion.tokens(features, prompts)
-        found = self.segmenter(features, tokens, prompts, previous)
+        tokens = previous.token if previous else self.read(features, prompts)[0]
+        found = self.decode(features, prompts, tokens, previous.logits if previous else None)
         which = segmenter.choose(found, prompts)
         logits, size = segmenter.pick(found.masks, which), features.pixels.shape[1]
-        again = segmenter.as_mask_prompt(logits, features.rectangle, min(64, logits.shape[-1]))
-        named = jnp.where(again.mask_valid[..., None], self.fusion.regions(features, again), asked)
         return segmenter.Segmentation(
             masks=segmenter.on_canvas(logits, size),
             iou=segmenter.pick(found.iou, which),
@@ -111,8 +117,15 @@ class MedPCLIP(nn.Module):
             logits=logits,
             candidates=found.masks[:, :, 1:],
             candidate_iou=found.iou[:, :, 1:],
-            embedding=named,
+            token=tokens,
+            embedding=self.encode_masks(features, prompts, logits) if named else None,
         )
+
+    def encode_masks(self, features: ImageFeatures, prompts: RegionPrompts, logits: Array) -> Array:
+        """Embeddings [batch, regions, dim], L2-normalised, of what masks show; `logits` and `prompts` are those of an
+        answer of `segment`. A region whose mask is empty is read by its prompts."""
+        resolution = min(64, logits.shape[-1])
+        return self.encode_regions(features, segmenter.what_it_shows(logits, prompts, features.rectangle, resolution))
 
     def encode_text(self, tokens: Array) -> Array:
         """Embeddings of token ids [texts, length], [texts, dim], L2-normalised."""

@@ -9,7 +9,8 @@ from einops import rearrange
 
 from medp_clip_jax.models.fusion import fourier
 from medp_clip_jax.models.layers import LayerNorm
-from medp_clip_jax.models.segmenter import CANDIDATES, OCTAVES, Decoded, Segmenter, TwoWay, places, prompt_maps
+from medp_clip_jax.models.mask_inputs import OCTAVES, places, prompt_maps
+from medp_clip_jax.models.segmenter import CANDIDATES, Decoded, Segmenter, TwoWay
 from medp_clip_jax.models.vit import ImageFeatures, normalised_pixels
 from medp_clip_jax.prompts import RegionPrompts
 from medp_clip_jax.targets import mask_side
@@ -28,9 +29,9 @@ class ClickUNet(nn.Module):
 
     config: Any  # the model section of the configuration
 
-    def look(self, features: ImageFeatures) -> Array:
+    def look(self, features: ImageFeatures) -> dict[str, Array]:
         """Nothing is shared by the prompts of an image but its pixels."""
-        return normalised_pixels(features.pixels, self.config)
+        return {}
 
     @nn.compact
     def __call__(
@@ -39,16 +40,16 @@ class ClickUNet(nn.Module):
         regions: Array,
         prompts: RegionPrompts,
         previous: Array | None = None,
-        detail: Array | None = None,
     ) -> Decoded:
         """See `Segmenter`; `regions` are not used."""
         c, s, dtype = self.config, self.config.segmenter, jnp.dtype(self.config.dtype)
         side = mask_side(c, features.pixels.shape[1])
-        pixels = (self.look(features) if detail is None else detail).astype(dtype)
-        maps = prompt_maps(prompts, previous, features.rectangle, side).astype(dtype)
+        pixels = normalised_pixels(features.pixels, c).astype(dtype)
+        traces, shapes = prompt_maps(prompts, previous, features.rectangle, side // 2)
         step = 2 * pixels.shape[1] // side
         pixels = rearrange(pixels, "b (y p) (x q) c -> b y x (p q c)", p=step, q=step)
-        maps = rearrange(maps, "b k (y p) (x q) c -> b k y x (p q c)", p=2, q=2)
+        shapes = rearrange(shapes, "b k (y p) (x q) c -> b k y x (p q c)", p=2, q=2)
+        maps = jnp.concatenate([traces, shapes], -1).astype(dtype)
         x = nn.Dense(s.detail, dtype=dtype, name="pixels")(pixels)[:, None]
         x = rearrange(x + nn.Dense(s.detail, dtype=dtype, name="maps")(maps), "b k y x c -> (b k) y x c")
 
@@ -69,7 +70,7 @@ class ClickUNet(nn.Module):
         masks = nn.Dense(4 * MASKS, dtype=dtype, name="masks")(x).astype(jnp.float32)
         masks = rearrange(masks, "(b k) y x (p q t) -> b k t (y p) (x q)", b=len(pixels), p=2, q=2)
         scores = nn.Dense(MASKS + 1, dtype=dtype, name="scores")(seen).astype(jnp.float32)
-        return Decoded(masks, nn.sigmoid(scores[..., :MASKS]), scores[..., MASKS])
+        return Decoded(masks, nn.sigmoid(scores[..., :MASKS]), scores[..., MASKS]).to(previous)
 
 
 class SamDecoder(nn.Module):
@@ -95,9 +96,9 @@ class SamDecoder(nn.Module):
         self.judge, self.iou = self._dense(s.width), self._dense(MASKS)
         self.find, self.present = self._dense(s.width), self._dense(1)
 
-    def look(self, features: ImageFeatures) -> Array:
+    def look(self, features: ImageFeatures) -> dict[str, Array]:
         """The patches as the decoder reads them, [batch, patches, width]."""
-        return self.ln_neck(self.neck(features.patches))
+        return {"patches": self.ln_neck(self.neck(features.patches))}
 
     def __call__(
         self,
@@ -105,17 +106,15 @@ class SamDecoder(nn.Module):
         regions: Array,
         prompts: RegionPrompts,
         previous: Array | None = None,
-        detail: Array | None = None,
     ) -> Decoded:
         """See `Segmenter`; `regions` are not used."""
         c, dtype = self.config, self._dtype()
         size = features.pixels.shape[1]
         grid, side = size // c.image.patch, mask_side(c, size)
-        shown = prompt_maps(prompts, previous, features.rectangle, side)[..., -1:]  # the mask, or the last answer
+        shown = prompt_maps(prompts, previous, features.rectangle, side // 2)[1][..., 1:]  # the mask or the last answer
         shown = jax.image.resize(shown, (*shown.shape[:2], 4 * grid, 4 * grid, 1), "linear")
         cells = rearrange(shown, "b k (y p) (x q) c -> b k (y x) (p q c)", p=4, q=4)
-        patches = (self.look(features) if detail is None else detail)[:, None]
-        patches = patches + self.mask_2(nn.gelu(self.mask_1(cells.astype(dtype))))
+        patches = features.detail["patches"][:, None] + self.mask_2(nn.gelu(self.mask_1(cells.astype(dtype))))
 
         given = self._prompts(prompts, features.rectangle)
         own = jnp.broadcast_to(self.own.astype(dtype), (*given.shape[:2], *self.own.shape))
@@ -133,7 +132,7 @@ class SamDecoder(nn.Module):
         masks = jax.image.resize(masks, (*masks.shape[:3], side, side), "linear")
         iou = nn.sigmoid(self.iou(nn.gelu(self.judge(tokens[:, :, MASKS]))).astype(jnp.float32))
         present = self.present(nn.gelu(self.find(tokens[:, :, MASKS + 1]))).astype(jnp.float32)[..., 0]
-        return Decoded(masks, iou, present)
+        return Decoded(masks, iou, present).to(previous)
 
     def _prompts(self, prompts: RegionPrompts, rectangle: Array) -> Array:
         """Tokens [batch, regions, points + 2, width] of clicks and corners; absent ones are of a kind of their own."""

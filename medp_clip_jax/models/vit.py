@@ -39,6 +39,7 @@ class ImageFeatures:
     pixels: Array  # [batch, size, size, 3], as they came
     rectangle: Array  # [batch, 4]: the image on the canvas
     canvas: Array  # bool [batch, patches]: patches without any image, hidden from attention
+    detail: Any = None  # what the mask decoder, where there is one, reads of the image whatever the prompts
 
 
 @flax.struct.dataclass
