@@ -19,7 +19,7 @@ from medp_clip_jax import api, ontology_merge, processes, release, results
 from medp_clip_jax.config import load_config
 from medp_clip_jax.corpus import MANIFEST, Corpus, ensure_corpus, open_corpus
 from medp_clip_jax.errors import InputError, run_cli
-from medp_clip_jax.evaluators import context_retention, predictions, region_recognition, zero_shot
+from medp_clip_jax.evaluators import context_retention, predictions, region_recognition, retrieval, zero_shot
 from medp_clip_jax.evaluators.encode import KINDS, encode_corpus, encode_labels
 from medp_clip_jax.hub import locate
 from medp_clip_jax.ontology import Ontology
@@ -67,9 +67,10 @@ def run_evaluation(
     )
     image_metrics, image_details = zero_shot.evaluate(encoded, text, ids, replicates, config.seed)
     context_metrics, context_details = context_retention.evaluate(encoded, text, ids)
-    metrics |= image_metrics | context_metrics
+    found, found_details = retrieval.evaluate(encoded, text, ids, replicates, config.seed)
+    metrics |= image_metrics | context_metrics | found
     if folder:
-        details |= image_details | context_details
+        details |= image_details | context_details | found_details
         content = results.collect(corpus, split, config, table, metrics, details, seen_labels(trained))
         results.write(folder, content)
         if answers:

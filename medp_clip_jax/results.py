@@ -112,11 +112,16 @@ COLUMNS = {
     "top5": "top-5",
     "twins": "twins",
 }
+SEARCHES = {
+    "text_to_region/map_r": "text to region",
+    "region_to_text/r1": "region to text (R@1)",
+    "region_to_region/map_r": "region to region",
+}
 CONTEXT = ("max_difference", "regions_p50", "same_region", "accuracy_kept")  # of many, what is shown on screen
 
 
 def screen_table(metrics: Mapping[str, float]) -> str:
-    """Region recognition by prompt kind, then the other headline numbers, in percent; nan shows as a dash."""
+    """Region recognition and retrieval by prompt kind, then the other headline numbers, in percent; nan is a dash."""
     kinds = list(dict.fromkeys(name.split("/")[1] for name in metrics if name.startswith("region/")))
     columns = [name for name in COLUMNS if any(f"region/{kind}/{name}" in metrics for kind in kinds)]
     blocks = []
@@ -124,6 +129,12 @@ def screen_table(metrics: Mapping[str, float]) -> str:
         rows = [["regions, %", *(COLUMNS[name] for name in columns)]]
         for kind in kinds:
             rows.append([kind, *(percent(metrics.get(f"region/{kind}/{name}", math.nan)) for name in columns)])
+        blocks.append(_aligned(rows))
+    searched = [name for name in SEARCHES if any(f"retrieval/{kind}/{name}" in metrics for kind in kinds)]
+    if searched:
+        rows = [["search, mAP@R %", *(SEARCHES[name] for name in searched)]]
+        for kind in kinds:
+            rows.append([kind, *(percent(metrics.get(f"retrieval/{kind}/{name}", math.nan)) for name in searched)])
         blocks.append(_aligned(rows))
     means = [name for name in metrics if name.startswith(("image/", "presence/")) and name.count("/") == 1]
     if means:

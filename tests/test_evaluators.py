@@ -188,11 +188,6 @@ def test_cosines_of_crowded_images_are_bounded():
     assert len(found) == context_retention.PAIR_REGIONS * (context_retention.PAIR_REGIONS - 1) / 2
 
 
-def test_retrieval_counts_any_region_of_the_label():
-    found = context_retention.retrieval(answering(["liver", "tumor", "liver"]), TEXT, np.array([2, 4, 2]))
-    assert found == {"text_r1": 1.0, "text_r5": 1.0, "text_map": 1.0}
-
-
 def test_context_measures_the_empty_prompt_and_the_agreement_of_prompts():
     regions_table = table(
         [image("a", ["benign"]), image("b", ["malignant"])], [(0, "liver"), (0, "tumor"), (1, "liver")]

@@ -4,14 +4,12 @@
 * Different regions of one image must differ: Alpha-CLIP's known failure is a cosine above 0.97 between them.
 * Mask, box and click of one region should agree.
 * How much of the image-level accuracy is kept when a region embedding answers in place of the global one.
-* Retrieval of regions by a label's text, label-aware: every region of the label counts as right.
 """
 
 import itertools
 from collections.abc import Sequence
 
 import numpy as np
-from sklearn.metrics import average_precision_score
 
 from medp_clip_jax import simulate
 from medp_clip_jax.evaluators.encode import Encoded
@@ -32,10 +30,7 @@ def evaluate(encoded: Encoded, text: np.ndarray, ids: Sequence[str]) -> tuple[di
     rows = {label: row for row, label in enumerate(ids)}
     target = np.array([rows[label] for label in encoded.table.label], np.int64)
     for kind, embedding in encoded.regions.items():
-        if not len(embedding):
-            continue
-        flat |= {f"retrieval/{kind}/{name}": value for name, value in retrieval(embedding, text, target).items()}
-        if kind == "none":
+        if kind == "none" or not len(embedding):
             continue
         cosines = between_regions(embedding, np.asarray(encoded.table.image_index), target)
         if len(cosines):
@@ -98,19 +93,6 @@ def retention(encoded: Encoded, embedding: np.ndarray, text: np.ndarray, rows: d
         "image_accuracy_global": float(np.mean(without)),
         "image_accuracy_kept": float(np.mean(with_region) / np.mean(without)),
     }
-
-
-def retrieval(embedding: np.ndarray, text: np.ndarray, target: np.ndarray) -> dict[str, float]:
-    """Text -> region: share of labels with a right region among the best 1 and 5, and mean average precision."""
-    hits: dict[str, list[float]] = {"text_r1": [], "text_r5": [], "text_map": []}
-    for label in np.unique(target):
-        scores = embedding @ text[label]
-        relevant = target == label
-        best = relevant[np.argsort(-scores, kind="stable")[:5]]
-        hits["text_r1"].append(float(best[0]))
-        hits["text_r5"].append(float(best.any()))
-        hits["text_map"].append(float(average_precision_score(relevant, scores)))
-    return {name: float(np.mean(values)) for name, values in hits.items()}
 
 
 def _summary(cosines: np.ndarray) -> dict[str, float]:

@@ -50,6 +50,7 @@ def write_report(
             ("By data set, modality and size", "breakdown", breakdowns(content)),
             ("By label", "labels", by_label(content, ontology)),
             ("Do prompts matter?", "context", context(content)),
+            ("Search", "search", tables.retrieval(content["metrics"], content["details"]["retrieval"])),
         ]
     sections += [("Whole images", "images", whole_images(content)), ("Training", "training", training(run_dir))]
     sections = [section for section in sections if section[2]]

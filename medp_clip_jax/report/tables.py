@@ -137,6 +137,22 @@ def context(metrics: Mapping[str, float]) -> str:
     return table(["cosine between regions", *columns.values()], rows) if rows else ""
 
 
+def retrieval(metrics: Mapping[str, float], details: Mapping[str, Any]) -> str:
+    """Searches by prompt kind, one row per direction, with intervals where they were computed."""
+    columns = {"r1": "R@1", "r5": "R@5", "r10": "R@10", "p10": "P@10", "map_r": "mAP@R"}
+    names = dict.fromkeys(tuple(name.split("/")[1:3]) for name in metrics if name.startswith("retrieval/"))
+    rows = []
+    for kind, direction in names:
+        found = [metrics.get(f"retrieval/{kind}/{direction}/{column}") for column in columns]
+        ranges = [details.get(kind, {}).get(direction, {}).get(column) for column in columns]
+        cells = [_with_range(value, interval) for value, interval in zip(found, ranges, strict=True)]
+        rows.append([kind_name(kind), direction.replace("_", " "), *cells])
+    if not rows:
+        return ""
+    note = "<p>Any region of the label is right. A patient has one region per label, and never finds its own.</p>"
+    return f'{note}<div class="card">{table(["asked by", "search, %", *columns.values()], rows)}</div>'
+
+
 def points(value: float) -> str:
     """A difference of shares in percentage points, signed."""
     return f"{100 * value:+.1f}".replace("-", "−")
