@@ -66,7 +66,7 @@ def get_config() -> ml_collections.ConfigDict:
             "embed": 384,  # the joint space
             "activation": "quick_gelu",  # quick_gelu | gelu | gelu_tanh; BERT has its own
             "norm_eps": 1e-5,  # 1e-6 in timm's and SigLIP's towers; BERT has its own
-            "fusion": "tokens",  # a name in models/fusion.py
+            "fusion": "tokens",  # tokens | late | pool | alpha: the others to compare with
             "prompt": {
                 "octaves": 8,  # Fourier features per coordinate
                 "hidden": 128,  # width of the prompt encoder's layers

@@ -12,7 +12,7 @@ import ml_collections
 from configs import common
 from medp_clip_jax import captions, sharding, simulate
 from medp_clip_jax.errors import InputError
-from medp_clip_jax.models.fusion import FUSIONS
+from medp_clip_jax.models.fusion_baselines import FUSIONS
 from medp_clip_jax.models.layers import ACTIVATIONS, REMAT
 from medp_clip_jax.models.mask_baselines import DECODERS
 
@@ -126,6 +126,7 @@ def _check_together(config: ml_collections.ConfigDict) -> None:
         raise InputError("config.model.prompt: context needs glimpse, the side in which it is seen; set it to 16, say")
     if scale[0] > scale[1]:
         raise InputError(f"config.input.crop_scale: expected the smaller share first, got {scale}")
+    _check_fusion(config)
     _check_segmenter(config)
     if config.input.label_context > config.model.text.context:
         raise InputError(
@@ -163,6 +164,20 @@ def _check_towers(config: ml_collections.ConfigDict) -> None:
         )
     if config.loss.distill and not config.init:
         raise InputError("config.loss.distill: needs the model that it holds on to; set config.init, or distill to 0")
+
+
+def _check_fusion(config: ml_collections.ConfigDict) -> None:
+    """What the fusions to compare with cannot do."""
+    model = config.model
+    if model.fusion == "tokens":
+        return
+    for name, asked in (
+        ('image.pool "map"', model.image.pool == "map"),
+        ("image.patch_drop", model.image.patch_drop),
+        ("segmenter", model.segmenter.width),
+    ):
+        if asked:
+            raise InputError(f"config.model.fusion: {model.fusion} goes without {name}; leave it out, or take tokens")
 
 
 def _check_segmenter(config: ml_collections.ConfigDict) -> None:

@@ -8,6 +8,8 @@ import dataclasses
 import math
 from typing import Any
 
+from medp_clip_jax.models.fusion_baselines import LAYERS
+
 # Dense bf16 FLOP/s of one jax device, by the longest prefix of its `device_kind`; the vendors' data sheets:
 # cloud.google.com/tpu/docs/system-architecture-tpu-vm, nvidia.com (without sparsity).
 PEAK = {
@@ -61,13 +63,15 @@ def step_flops(config: Any, labels: int, parameters: int = 0) -> StepFlops:
     forward = {
         "image": batch * (_blocks(model.image, tokens) + _ends(model)),
         "regions": regions * _region(model, tokens),
-        "prompts": regions * _prompt(model, config.input.points),
+        "prompts": regions * _prompt(model, config.input.points) * (model.fusion in ("tokens", "late")),
         "windows": regions * _windows(config),
         "text": batch * _text(model, text),
         "labels": labels * (_text(model, label) - _unread(model.text, label)) if regions else 0.0,
-        "unread": -batch * (_unread(model.image, tokens) + _unread(model.text, text)),
+        "unread": -batch * (_unread_image(model, tokens, regions) + _unread(model.text, text)),
         "losses": 2.0 * model.embed * (batch**2 + 2 * regions * labels),
     }
+    if regions and model.fusion == "late":
+        forward["regions"] += batch * _looked_at(model, tokens)
     if config.loss.distill:
         forward["base"] = forward["image"] - batch * _unread(model.image, tokens)
     if "text" in config.optim.frozen:
@@ -147,12 +151,28 @@ def _unread(tower: Any, tokens: int) -> float:
     return 2.0 * (tokens - 1) * (weights + 2 * tokens * tower.width)
 
 
-def _region(model: Any, tokens: int) -> float:
-    """One region token through the tower: query, output projection and perceptron; keys and values are the image's.
+def _unread_image(model: Any, tokens: int, regions: int) -> float:
+    """What the image pass of training leaves out: nothing where a fusion reads the last patches."""
+    return 0.0 if regions and model.fusion in ("late", "pool") else _unread(model.image, tokens)
 
-    Where there is no [CLS], it only passes the pooling head.
-    """
+
+def _looked_at(model: Any, tokens: int) -> float:
+    """Keys and values of an image's patches in all layers of late fusion."""
+    return 2.0 * LAYERS * (tokens - 1) * 2 * model.image.width**2
+
+
+def _region(model: Any, tokens: int) -> float:
+    """One region beyond the image pass. By `tokens`, a token through the tower: query, output projection and
+    perceptron; keys and values are the image's. Where there is no [CLS], it only passes the pooling head."""
     image = model.image
+    if model.fusion == "alpha":  # a pass of its own, with a fourth channel
+        channel = 2.0 * image.width * (tokens - 1) * image.patch**2
+        return _blocks(image, tokens) + _ends(model) - _unread(image, tokens) + channel
+    if model.fusion == "pool":
+        return 2.0 * image.width * (tokens - 1 + model.embed * image.projection)
+    if model.fusion == "late":
+        weights = image.width * (2 * image.width + 8 * image.width) + 2 * (tokens - 1) * image.width
+        return 2.0 * (LAYERS * weights + image.width**2 + image.width * model.embed)
     weights = image.width * (2 * image.width + 2 * _hidden(image))
     readings = image.depth if image.pool == "cls" else 1
     return 2.0 * (readings * (weights + 2 * tokens * image.width) + image.width * model.embed * image.projection)
@@ -179,6 +199,8 @@ def _windows(config: Any) -> float:
     size, side, grid = model.image.size, model.prompt.glimpse, model.image.size // model.image.patch
     looks = bool(side) + bool(model.prompt.context)
     resampled = 3 * size * side * (size + side)
+    if model.fusion in ("pool", "alpha"):  # no window is looked at
+        return 2.0 * _cover(size if model.fusion == "alpha" else grid, mask)
     return 2.0 * (looks * (resampled + _cover(side, mask)) + _cover(grid, mask))
 
 

@@ -45,7 +45,16 @@ def counted(changes: tuple = ()) -> tuple[float, int]:
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"model.remat": "dots"}, {"model.remat": "full"}, {"model.image.patch_drop": 0.5}, WITHOUT_REGIONS],
+    [
+        {},
+        {"model.remat": "dots"},
+        {"model.remat": "full"},
+        {"model.image.patch_drop": 0.5},
+        WITHOUT_REGIONS,
+        {"model.fusion": "late"},
+        {"model.fusion": "pool"},
+        {"model.fusion": "alpha"},
+    ],
     ids=lambda changes: "-".join(f"{name.split('.')[-1]}={value}" for name, value in changes.items()) or "default",
 )
 def test_the_count_is_that_of_xla(changes):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.models import segmenter
 from medp_clip_jax.models.bert import Bert
-from medp_clip_jax.models.fusion import FUSIONS
+from medp_clip_jax.models.fusion_baselines import FUSIONS
 from medp_clip_jax.models.mask_baselines import DECODERS
 from medp_clip_jax.models.text import TextTransformer
 from medp_clip_jax.models.vit import ImageFeatures, Images, VisionTransformer, surviving_patches

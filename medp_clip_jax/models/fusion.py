@@ -1,4 +1,4 @@
-"""How a region prompt enters the image tower: one class per fusion, all with the same two methods."""
+"""How a region prompt enters the image tower: tokens beside the image's that look through their coverage."""
 
 from typing import Any
 
@@ -195,6 +195,3 @@ class Tokens(nn.Module):
         scale = 10 * self.bias_scale if c.prompt.bias else jnp.zeros_like(self.bias_scale)
         offset = constrain(self.encoder(images, prompts, sigma, keys), "batch", "tokens", "width")
         return RegionStream(offset, constrain(log_coverage, "batch", None, None), scale)
-
-
-FUSIONS = {"tokens": Tokens}

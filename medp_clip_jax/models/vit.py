@@ -117,24 +117,28 @@ class VisionTransformer(nn.Module):
         canvas = canvas_patches(images.rectangle, self._grid(images))
         (x, _), kept = self.resblocks((self._embed(images, None), None), None, *self._bias(None, canvas))
         if self._lead:
-            return ImageFeatures(self._leave(x[:, 0]), x[:, 1:], kept, images.pixels, images.rectangle, canvas)
+            return ImageFeatures(self.leave(x[:, 0]), x[:, 1:], kept, images.pixels, images.rectangle, canvas)
         kept = self.attn_pool.lend(self.ln_post(x))
         embedding = self._probe(kept, None, canvas)[:, 0]
         kept = jax.tree.map(lambda part: part[None], kept)
         return ImageFeatures(embedding, x, kept, images.pixels, images.rectangle, canvas)
 
     def embed(
-        self, images: Images, stream: RegionStream | None = None, keep: Array | None = None
+        self,
+        images: Images,
+        stream: RegionStream | None = None,
+        keep: Array | None = None,
+        added: Array | None = None,
     ) -> tuple[Array, Array | None]:
         """Embeddings of prepared images [batch, dim] and, in the same pass, of regions [batch, regions, dim] or None.
 
         Nothing is kept for later questions. `keep` [batch, kept] names the patches that patch dropout leaves;
-        everything else then does not exist.
+        everything else then does not exist. `added` [batch, patches, width] joins what the patches start as.
         """
         canvas = canvas_patches(images.rectangle, self._grid(images))
         if keep is not None:
             canvas = jnp.take_along_axis(canvas, keep, 1)
-        x = self._embed(images, keep)
+        x = self._embed(images, keep, added)
         if not self._lead:
             (x, _), _ = self.resblocks((x, None), None, *self._bias(None, canvas))
             readers = self._probe(self.attn_pool.lend(self.ln_post(x)), stream, canvas)
@@ -146,7 +150,7 @@ class VisionTransformer(nn.Module):
         if stream is not None:  # [CLS] is a region whose coverage is 1 everywhere
             readers = jnp.concatenate([readers, regions], 1)
             coverage = jnp.pad(coverage, ((0, 0), (1, 0), (0, 0)))
-        readers = self._leave(last(x, readers, coverage, hidden))
+        readers = self.leave(last(x, readers, coverage, hidden))
         return readers[:, 0], None if stream is None else readers[:, 1:]
 
     def read(self, features: ImageFeatures, stream: RegionStream) -> Array:
@@ -164,7 +168,7 @@ class VisionTransformer(nn.Module):
             return embeddings, embeddings
         regions = self._start(features.embedding.shape[0], stream)
         (_, regions), _ = self.resblocks((None, regions), features.kept, *self._bias(stream, features.canvas))
-        return regions, self._leave(regions)
+        return regions, self.leave(regions)
 
     @property
     def _lead(self) -> int:
@@ -183,7 +187,7 @@ class VisionTransformer(nn.Module):
     def _grid(self, images: Images) -> int:
         return images.pixels.shape[1] // self.config.image.patch
 
-    def _embed(self, images: Images, keep: Array | None) -> Array:
+    def _embed(self, images: Images, keep: Array | None, added: Array | None = None) -> Array:
         """What the first block sees: [CLS] and patches, [batch, tokens, width]."""
         grid = self._grid(images)
         dtype = jnp.dtype(self.config.dtype)
@@ -198,7 +202,7 @@ class VisionTransformer(nn.Module):
         x = patches @ self.conv1.reshape(-1, self.config.image.width).astype(dtype)
         if self.config.image.patch_bias:
             x = x + self.conv1_bias.astype(dtype)
-        x = x + rest
+        x = x + rest if added is None else x + rest + added
         if self._lead:
             x = jnp.concatenate([self.class_embedding.astype(dtype) + lead, x], 1)
         return constrain(self._enter(x), "batch", "tokens", "width")
@@ -232,7 +236,8 @@ class VisionTransformer(nn.Module):
     def _enter(self, x: Array) -> Array:
         return self.ln_pre(x) if self.config.image.pre_norm else x
 
-    def _leave(self, tokens: Array) -> Array:
+    def leave(self, tokens: Array) -> Array:
+        """Embeddings [..., dim], L2-normalised, of tokens [..., width] as the last block leaves them."""
         return self._project(self.ln_post(tokens))
 
     def _project(self, x: Array) -> Array:
