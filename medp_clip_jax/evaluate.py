@@ -211,6 +211,6 @@ if __name__ == "__main__":
     flags.DEFINE_string("data", None, "A corpus, or a folder of the region schema (images.jsonl, annotations.jsonl).")
     flags.DEFINE_string("split", "test", "Split to evaluate; all of a folder without splits.json.")
     flags.DEFINE_string("output", None, "Where to write; evaluation/DATA-SPLIT in the run if not given.")
-    flags.DEFINE_list("kinds", None, "Prompt kinds and reference rows: mask, box, point, segmented, none, crop.")
+    flags.DEFINE_list("kinds", None, f"Prompt kinds and reference rows: {', '.join(KINDS)}.")
     flags.DEFINE_list("sources", [], "Sources of the corpus to evaluate; all if not given.")
     run_cli(main)

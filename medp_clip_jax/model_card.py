@@ -46,6 +46,7 @@ you pass the weights on or use them commercially.
 _KINDS = {
     "mask": "mask", "box": "box", "point": "one click", "segmented": "mask predicted from the box",
     "none": "no prompt (global embedding)", "crop": "crop",
+    "blackout": "all else black", "blur": "all else blurred", "red_circle": "red circle",
 }  # fmt: skip
 
 

@@ -17,7 +17,8 @@ from medp_clip_jax.spans import Spans, area_map, contains, picture, pixel, withi
 EXACT = ("mask", "box", "point")  # kinds of prompt that evaluation asks by
 KINDS = (*EXACT, "box_point", "mask_box")  # that training simulates
 SEGMENTED = "segmented"  # in evaluation: the mask that the model itself makes of the box, as a prompt
-REFERENCES = ("none", "crop")  # what evaluation compares with, no prompts: the whole image, the region cut out
+SHOWN = ("crop", "blackout", "blur", "red_circle")  # pictures of one region each, see `evaluators/region_views.py`
+REFERENCES = ("none", *SHOWN)  # what evaluation compares with, no prompts: the whole image, and these
 _SEARCH = 32  # training clicks search the centre of a mask on a grid of at most this side
 
 

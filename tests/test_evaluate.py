@@ -14,7 +14,7 @@ import tiny_corpus
 import tiny_run
 
 import medp_clip_jax as medp
-from medp_clip_jax import evaluate, results
+from medp_clip_jax import augment, evaluate, results
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.eval_input import eval_batches
 from medp_clip_jax.evaluators import encode
@@ -53,12 +53,12 @@ def tokens(texts, length):
 
 def test_every_region_has_its_own_embedding_whatever_the_batching(small):
     corpus, model, params, config = small
-    kinds = ("mask", "box", "point", "none", "crop")
+    kinds = ("mask", "box", "point", "none", "crop", "blackout", "blur", "red_circle")
     found = encode.encode_corpus(model, params, corpus, "test", config, kinds)
     assert tuple(found.regions) == kinds
     other = tiny_run.config()
     other.eval.update(batch_size=2, regions=8)
-    again = encode.encode_corpus(model.module, params, corpus, "test", other, ("point", "crop"))
+    again = encode.encode_corpus(model.module, params, corpus, "test", other, ("point", "crop", "blackout"))
     np.testing.assert_allclose(found.image, again.image, atol=2e-6)
     for embedding in found.regions.values():
         np.testing.assert_allclose(np.linalg.norm(embedding, axis=1), 1, atol=1e-5)
@@ -103,7 +103,7 @@ def test_labels_are_normalised_means_of_their_sentences(small, monkeypatch):
     [((10, 10, 20, 30), (7, 5, 23, 35)), ((0, 0, 100, 80), (0, 0, 100, 80)), ((99, 79, 100, 80), (98, 78, 100, 80))],
 )
 def test_crops_have_a_margin_and_stay_in_the_image(box, expected):
-    assert encode.with_margin(np.array(box, float), (80, 100, 3), 0.25) == expected
+    assert augment.with_margin(np.array(box, float), (80, 100, 3), 0.25) == expected
 
 
 def test_metrics_are_shares_and_the_same_without_a_report(small, tmp_path):

@@ -6,14 +6,14 @@ import re
 import numpy as np
 import pytest
 import tiny_corpus
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from medp_clip_jax import report, results
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.eval_input import eval_table
-from medp_clip_jax.evaluators import context_retention, region_recognition, zero_shot
+from medp_clip_jax.evaluators import context_retention, region_recognition, retrieval, zero_shot
 from medp_clip_jax.evaluators.encode import Encoded
 from medp_clip_jax.report import charts, gallery
 from medp_clip_jax.results import NOTICE
@@ -72,13 +72,14 @@ def evaluated(tmp_path, images=10, seed=0):
     )
     more, image_details = zero_shot.evaluate(encoded, text, IDS, 20)
     context, context_details = context_retention.evaluate(encoded, text, IDS)
+    found, found_details = retrieval.evaluate(encoded, text, IDS, 20)
     content = results.collect(
         corpus,
         "test",
         tiny_corpus.config(),
         table,
-        metrics | more | context,
-        details | image_details | context_details,
+        metrics | more | context | found,
+        details | image_details | context_details | found_details,
         {"liver"},
     )
     return content, corpus, table, answers
@@ -154,6 +155,7 @@ def test_the_outline_encloses_the_mask(mask):
     np.testing.assert_array_equal(toggles.cumsum(1)[:, :-1] % 2 == 1, mask)
 
 
+@example(0.0, 5e-324)
 @given(st.floats(-1e6, 1e6), st.floats(0, 1e6))
 def test_ticks_are_few_and_cover_the_range(low, span):
     ticks = charts.nice_ticks(low, low + span)

@@ -1,9 +1,9 @@
 """Embeds a split once, so that every evaluator is plain numpy on the result.
 
 Each image is read once; all its prompts of all kinds are asked of the kept features. `segmented` asks by the mask that
-the model's own decoder makes of the box: one call segments and names. Two reference rows need no prompt:
-`none` answers every region with the global embedding of its image, `crop` encodes the box plus a margin as an image of
-its own, from the stored pixels at their full resolution, which is what one would do without a promptable model.
+the model's own decoder makes of the box: one call segments and names. Reference rows need no prompt: `none` answers
+every region with the global embedding of its image; `crop`, `blackout`, `blur` and `red_circle` encode a picture that
+points at the region, made of the stored pixels at their full resolution, as one would without a promptable model.
 """
 
 import dataclasses
@@ -16,12 +16,13 @@ import ml_collections
 import numpy as np
 
 from medp_clip_jax import simulate
-from medp_clip_jax.augment import letterbox, with_margin
+from medp_clip_jax.augment import letterbox
 from medp_clip_jax.eval_input import EvalTable, eval_batches, eval_table
+from medp_clip_jax.evaluators import region_views
 from medp_clip_jax.models.clip import Images, MedPCLIP
 from medp_clip_jax.ontology import Ontology
 from medp_clip_jax.prompts import RegionPrompts
-from medp_clip_jax.records import decode_image
+from medp_clip_jax.records import decode_image, decode_mask
 from medp_clip_jax.sharding import ambient_mesh, put_batch, replicated
 
 KINDS = (*simulate.EXACT, simulate.SEGMENTED, *simulate.REFERENCES)
@@ -68,8 +69,8 @@ def encode_corpus(model, params, corpus, split: str, config, kinds: Sequence[str
             regions[kind][region_rows[region_rows >= 0]] = answers[kind][region_rows >= 0]
     if "none" in kinds:
         regions["none"] = image[table.image_index]
-    if "crop" in kinds:
-        regions["crop"] = encode_crops(model, params, corpus, config, table)
+    for kind in (kind for kind in simulate.SHOWN if kind in kinds):
+        regions[kind] = encode_views(model, params, corpus, config, table, kind)
     return Encoded(table, image, {kind: regions[kind] for kind in kinds}, empty)
 
 
@@ -133,8 +134,8 @@ def _place(batch):
     return put_batch(batch, mesh) if mesh else batch
 
 
-def encode_crops(model, params, corpus, config, table: EvalTable) -> np.ndarray:
-    """The crop baseline, float32 [regions, D]: the global embedding of each region's box plus margin."""
+def encode_views(model, params, corpus, config, table: EvalTable, kind: str) -> np.ndarray:
+    """Global embeddings float32 [regions, D] of a picture of each region, see `region_views.show`."""
     canvas, size, count = config.model.image.size, _batch_size(config), len(table.label)
     part = size // jax.process_count()
     result = np.zeros((count, config.model.embed), np.float32)
@@ -150,11 +151,19 @@ def encode_crops(model, params, corpus, config, table: EvalTable) -> np.ndarray:
                 shown = table.image_index[row]
                 name, record = table.records[shown]
                 image = decode_image(readers[name][record].image)
-            view = with_margin(table.box[row], image.shape, config.model.prompt.margin)
-            pixels[slot], rectangle[slot] = letterbox(image, canvas, view)
+            mask = _mask(readers, table, row) if kind in ("blackout", "blur") and table.has_mask[row] else None
+            picture, view = region_views.show(kind, image, table.box[row], mask, config.model.prompt.margin)
+            pixels[slot], rectangle[slot] = letterbox(picture, canvas, view)
         seen = jax.device_get(encode(params, *_place((pixels, rectangle))))
         result[start : start + size] = seen[: count - start]
     return result
+
+
+def _mask(readers, table: EvalTable, row: int) -> np.ndarray:
+    """The mask of a region on the stored image, bool [height, width]."""
+    name, record = table.records[table.image_index[row]]
+    example = readers[name][record]
+    return decode_mask(example.regions[table.region_index[row]].rle, example.height, example.width)
 
 
 def encode_labels(model, params, tokenizer, ontology: Ontology, ids: Sequence[str], context: int) -> np.ndarray:

@@ -18,7 +18,8 @@ from medp_clip_jax.results import percent
 FILE = "report.html"
 CONFUSED = 18  # labels in the confusion matrix
 MISTAKES = 12  # pairs of labels in the list beside it
-PREFERENCE = ("mask", "box", "point", "crop", "none")  # which prompt kind the headline and the pictures show
+# Which prompt kind the headline and the pictures show.
+PREFERENCE = ("mask", "box", "point", "segmented", "crop", "blackout", "blur", "red_circle", "none")
 
 
 def write_report(

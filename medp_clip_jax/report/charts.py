@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-COLOURS = {name: f"var(--{name})" for name in ("mask", "box", "point", "none", "crop")}
+from medp_clip_jax import simulate
+
+KINDS = (*simulate.EXACT, "none", "crop", simulate.SEGMENTED, *simulate.SHOWN[1:])
+COLOURS = {name: f"var(--{name})" for name in KINDS}
 CYCLE = tuple(COLOURS.values())
 WIDTH, HEIGHT = 520, 230
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 26
@@ -105,10 +108,9 @@ def confusion(counts: np.ndarray, names: Sequence[str], columns: Sequence[str]) 
 
 def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
     """Round numbers that cover [low, high], about `count` of them."""
-    span = high - low
-    if not math.isfinite(span) or span <= 0:
+    raw = (high - low) / count
+    if not math.isfinite(raw) or raw < 1e-300:  # too small a step has no logarithm, or no inverse
         return [low]
-    raw = span / count
     magnitude = 10.0 ** math.floor(math.log10(raw))
     step = next(m * magnitude for m in (1, 2, 2.5, 5, 10) if m * magnitude >= raw * 0.999)
     return [round(k * step, 10) for k in range(math.floor(low / step), math.ceil(high / step) + 1)]

@@ -6,6 +6,7 @@ CSS = """
   --page: #f6f7f9; --card: #ffffff; --ink: #16202c; --soft: #5b6878; --faint: #8b97a5; --line: #e1e6ec;
   --hover: #f0f4f8;
   --mask: #0b62d6; --box: #0a8a72; --point: #c2570c; --none: #7b8794; --crop: #8b5bb5;
+  --segmented: #2b8fb3; --blackout: #4a5560; --blur: #b07d2b; --red_circle: #c8373c;
   --heat: 11, 98, 214; --right: #10793f; --right-bg: #e3f5ea; --wrong: #b3261e; --wrong-bg: #fdeae8; --note: #fff6e0;
   --note-ink: #6b4a00;
 }
@@ -13,6 +14,7 @@ CSS = """
   --page: #0e1318; --card: #171e26; --ink: #e8edf3; --soft: #a3b0bf; --faint: #748190; --line: #2a343f;
   --hover: #1e2731;
   --mask: #5aa2ff; --box: #37c6a6; --point: #f5974e; --none: #8d99a6; --crop: #bb93e3;
+  --segmented: #6cc4e0; --blackout: #b3bcc6; --blur: #dcb368; --red_circle: #ff7a7d;
   --heat: 90, 162, 255; --right: #6fdd9b; --right-bg: #14311f; --wrong: #ff9a92; --wrong-bg: #3b1a18; --note: #30270f;
   --note-ink: #f3d68a;
 } }

@@ -11,8 +11,12 @@ KIND_NAMES = {
     "mask": "mask prompt",
     "box": "box prompt",
     "point": "one click",
+    "segmented": "mask made of the box",
     "none": "no prompt",
     "crop": "crop of the box",
+    "blackout": "all else black",
+    "blur": "all else blurred",
+    "red_circle": "red circle",
 }
 METRIC_NAMES = {
     "macro": "macro",
