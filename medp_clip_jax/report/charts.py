@@ -74,6 +74,36 @@ def histograms(items: Mapping[str, Mapping[str, Sequence[float]]], label: str) -
     return lines(series, label=label)
 
 
+def dots(rows: Mapping[str, Sequence[float]], label: str) -> str:
+    """A row of dots per name, such as the seeds of a setting, on one axis in percent; a line at their mean."""
+    values = [value for row in rows.values() for value in row]
+    if not values:
+        return ""
+    ticks = nice_ticks(min(values), max(values))
+    low, high = min(ticks[0], min(values)), max(ticks[-1], max(values))
+    high = high if high > low else low + 0.01
+    side = 16 + 5.9 * min(24, max(map(len, rows)))
+    height = 22 * len(rows) + BOTTOM
+
+    def across(value: float) -> float:
+        return side + (value - low) / (high - low) * (WIDTH - side - RIGHT)
+
+    parts = []
+    for tick in ticks:
+        parts.append(
+            f'<line class="axis" x1="{across(tick):.1f}" x2="{across(tick):.1f}" y1="0" y2="{height - BOTTOM}"/>'
+        )
+        parts.append(f'<text x="{across(tick):.1f}" y="{height - 8}" text-anchor="middle">{100 * tick:.4g}</text>')
+    for place, (name, row) in enumerate(rows.items()):
+        y = 22 * place + 11
+        parts.append(f'<text x="{side - 8}" y="{y + 4}" text-anchor="end">{_short(name)}</text>')
+        parts += [f'<circle cx="{across(v):.1f}" cy="{y}" r="3.5" style="fill:{CYCLE[0]};opacity:.7"/>' for v in row]
+        if row:
+            x = across(float(np.mean(row)))
+            parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{y - 8}" y2="{y + 8}" style="stroke:{CYCLE[0]}"/>')
+    return _svg(WIDTH, height, parts, label)
+
+
 def confusion(counts: np.ndarray, names: Sequence[str], columns: Sequence[str]) -> str:
     """A heat map of row shares: counts [rows, columns], true labels down the side, answers across."""
     cell = 27

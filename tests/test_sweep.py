@@ -1,0 +1,230 @@
+"""Sweeps: cells and their names, what is run again and what is not, and the table."""
+
+import json
+import os
+import signal
+import sys
+import threading
+
+import pytest
+from encoded_cases import IDS, ONTOLOGY, TEXT, encoded, image, table
+from hypothesis import given
+from hypothesis import strategies as st
+
+import configs
+from medp_clip_jax import sweep, sweep_table
+from medp_clip_jax.errors import InputError
+from medp_clip_jax.evaluators import predictions, region_recognition
+from medp_clip_jax.processes import EXIT_PREEMPTED
+
+GRID = (("model.fusion", ("tokens", "late")), ("seed", (0, 1)))
+# A training that leaves its results, or fails where it is told to; it waits to be stopped while there is a file `wait`.
+PROGRAM = """
+import json, pathlib, signal, sys, time
+folder = pathlib.Path(sys.argv[-1].split("=", 1)[1])
+print("ran", *sys.argv[1:], flush=True)
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
+while (folder.parent / "wait").exists():
+    (folder / "waiting").touch()
+    time.sleep(0.01)
+if any("fusion=late" in word for word in sys.argv) and (folder.parent / "fail").exists():
+    sys.exit(3)
+value = 0.5 + 0.1 * any("seed=1" in word for word in sys.argv)
+content = {"metrics": {"region/mask/macro": value}, "commit": "abc", "data": {"name": "d", "checksum": "1"}}
+(folder / "results.json").write_text(json.dumps(content))
+"""
+
+
+def made(**fields) -> sweep.Sweep:
+    return sweep.Sweep("configs/smoke.py", {sweep.cell_name(c): c for c in cells(**fields)}, ("region/mask/macro",))
+
+
+def cells(fusions=("tokens", "late"), seeds=(0, 1)):
+    return [{"model.fusion": fusion, "seed": seed} for fusion in fusions for seed in seeds]
+
+
+def run(grid, folder, jobs=1):
+    seen = []
+
+    def command(module, given):
+        return [sys.executable, "-c", PROGRAM, *given]
+
+    codes = sweep.run(grid, folder, jobs, lambda: seen.append(1), command)
+    assert len(seen) == sum((folder / name / sweep.LOG).exists() for name in codes)
+    return codes
+
+
+def written(folder, body: str):
+    path = folder / "grid.py"
+    head = "import ml_collections\ndef get_sweep():\n    s = ml_collections.ConfigDict()\n"
+    path.write_text(f"{head}{body}    return s\n")
+    return str(path)
+
+
+def test_a_grid_is_read_as_the_product_of_its_values(tmp_path):
+    body = f"    s.config = 'configs/smoke.py'\n    s.grid = {GRID!r}\n"
+    body += "    s.cells = ({'seed': 7},)\n    s.metrics = ('a',)\n"
+    found = sweep.read_sweep(written(tmp_path, body))
+    names = ["fusion=tokens,seed=0", "fusion=tokens,seed=1", "fusion=late,seed=0", "fusion=late,seed=1", "seed=7"]
+    assert list(found.cells) == names and found.metrics == ("a",)
+    module, given = sweep.arguments(found, found.cells["fusion=late,seed=1"], tmp_path)
+    assert module == "medp_clip_jax.train"
+    assert given == [
+        "--config=configs/smoke.py",
+        "--config.model.fusion=late",
+        "--config.seed=1",
+        f"--config.workdir={tmp_path}",
+    ]
+
+
+def test_evaluations_are_cells_too(tmp_path):
+    body = "    s.grid = (('checkpoint', ('runs/a', 'runs/b')), ('data', ('d',)), ('kinds', (('mask', 'box'),)))\n"
+    found = sweep.read_sweep(written(tmp_path, body))
+    module, given = sweep.arguments(found, next(iter(found.cells.values())), tmp_path)
+    assert module == "medp_clip_jax.evaluate"
+    assert given == ["--checkpoint=runs/a", "--data=d", "--kinds=mask,box", f"--output={tmp_path}"]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("    s.grid = (('seed', 3),)\n", "expected pairs"),
+        ("    s.config = 'c'\n", "no cells"),
+        ("    s.config = 'c'\n    s.grid = (('seed', (1, 1)),)\n", "twice"),
+        ("    s.grid = (('seed', (1, 2)),)\n", "a config to train, or a checkpoint"),
+        ("    s.wrong = 1\n", "fields among"),
+    ],
+)
+def test_what_is_no_sweep_is_refused_in_words(tmp_path, body, words):
+    with pytest.raises(InputError, match=words):
+        sweep.read_sweep(written(tmp_path, body))
+
+
+def test_a_missing_file_or_function_is_named(tmp_path):
+    with pytest.raises(InputError, match="No such file"):
+        sweep.read_sweep(str(tmp_path / "none.py"))
+    (tmp_path / "empty.py").write_text("")
+    with pytest.raises(InputError, match="get_sweep"):
+        sweep.read_sweep(str(tmp_path / "empty.py"))
+
+
+def test_the_shipped_grids_can_be_read():
+    found = sweep.read_sweep(f"{next(iter(configs.__path__))}/sweeps/fusions_phantoms.py")
+    assert len(found.cells) == 12 and found.config == "configs/smoke.py"
+
+
+@given(st.dictionaries(st.text(min_size=1, max_size=12), st.one_of(st.integers(), st.text(max_size=200)), min_size=1))
+def test_names_are_folders_and_tell_cells_apart(cell):
+    name = sweep.cell_name(cell)
+    assert "/" not in name and 0 < len(name) <= sweep.LONGEST + 9 and name not in (".", "..")
+    key = next(iter(cell))
+    assert sweep.cell_name(cell | {key: f"{cell[key]}x"}) != name
+
+
+def test_finished_cells_are_not_run_again_and_failed_ones_are(tmp_path):
+    (tmp_path / "fail").touch()
+    assert run(made(), tmp_path) == {
+        "fusion=tokens,seed=0": 0,
+        "fusion=tokens,seed=1": 0,
+        "fusion=late,seed=0": 3,
+        "fusion=late,seed=1": 3,
+    }
+    (tmp_path / "fail").unlink()
+    assert run(made(), tmp_path, jobs=2) == {"fusion=late,seed=0": 0, "fusion=late,seed=1": 0}
+    assert run(made(), tmp_path) == {}
+    assert (tmp_path / "fusion=late,seed=1" / sweep.LOG).read_text().count("ran") == 2
+
+
+def test_a_stop_reaches_the_running_cells_and_begins_no_others(tmp_path):
+    (tmp_path / "wait").touch()
+    handlers = signal.getsignal(signal.SIGTERM)
+
+    def when_both_run():
+        while sum(1 for _ in tmp_path.glob("*/waiting")) < 2:
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=when_both_run, daemon=True).start()
+    codes = run(made(), tmp_path, jobs=2)
+    assert set(codes.values()) == {EXIT_PREEMPTED} and len(codes) == 4
+    assert sum((tmp_path / name / sweep.LOG).exists() for name in codes) == 2
+    assert signal.getsignal(signal.SIGTERM) is handlers
+    (tmp_path / "wait").unlink()
+    assert set(run(made(), tmp_path).values()) == {0}
+
+
+def test_submitted_cells_are_submitted_once(tmp_path):
+    launcher = f"{sys.executable} -c 'import sys; print(len(sys.argv))'"
+    assert sweep.submit(made(), tmp_path, launcher) == 4
+    assert (tmp_path / "fusion=late,seed=0" / sweep.SUBMITTED).read_text() == "5\n"
+    assert sweep.submit(made(), tmp_path, launcher) == 0
+    with pytest.raises(InputError, match="no such partition"):
+        sweep.submit(made(seeds=(5,)), tmp_path, f"{sys.executable} -c 'import sys; sys.exit(\"no such partition\")'")
+    assert not (tmp_path / "fusion=tokens,seed=5" / sweep.SUBMITTED).exists()
+    with pytest.raises(InputError, match="evaluations"):
+        sweep.submit(sweep.Sweep("", {"a": {"checkpoint": "r"}}, ()), tmp_path, launcher)
+
+
+def result(folder, answers, value, commit="abc"):
+    """A finished cell whose regions are answered so."""
+    rows = [(i, label) for i, label in enumerate(["liver", "tumor", "organ"] * 20)]
+    regions_table = table([image(str(i)) for i in range(60)], rows)
+    found = encoded(regions_table, mask=answers([label for _, label in rows]))
+    _, _, predicted = region_recognition.evaluate(found, ONTOLOGY, TEXT, IDS, (), 0)
+    folder.mkdir(parents=True)
+    predictions.save(folder, regions_table, region_recognition.describe_regions(regions_table, IDS), predicted)
+    content = {
+        "metrics": {"region/mask/macro": value, "image/accuracy": None},
+        "commit": commit,
+        "data": {"name": "set", "checksum": "1"},
+    }
+    (folder / "results.json").write_text(json.dumps(content))
+
+
+def test_rows_are_ranked_seeds_are_averaged_and_differences_are_marked(tmp_path):
+    grid = {sweep.cell_name(c): c for c in cells(fusions=("late", "tokens", "pool", "alpha"))}
+    for name, cell in grid.items():
+        if cell["model.fusion"] == "alpha":
+            continue  # not finished
+
+        def answers(labels, cell=cell):
+            wrong = {"late": 30, "tokens": 0, "pool": 1}[cell["model.fusion"]]
+            return ["kidney_left" if i < wrong else label for i, label in enumerate(labels)]
+
+        result(
+            tmp_path / name,
+            answers,
+            {"late": 0.5, "tokens": 1.0, "pool": 0.98}[cell["model.fusion"]] - 0.01 * cell["seed"],
+        )
+    rows = sweep_table.write(tmp_path, grid, ["region/mask/macro"])
+    assert [row.name for row in rows] == ["fusion tokens", "fusion pool", "fusion late"]
+    assert [len(row.folders) for row in rows] == [2, 2, 2]
+    text = (tmp_path / "results.md").read_text()
+    assert "| fusion tokens | 2 | 99.5 ± 0.7 |" in text and "| fusion late | 2 | 49.5 ± 0.7 * |" in text
+    assert "| fusion pool | 2 | 97.5 ± 0.7 |" in text and "6 of 8 cells" in text
+    assert (
+        "fusion late" in (tmp_path / "results.html").read_text()
+        and "<script" not in (tmp_path / "results.html").read_text()
+    )
+    lines = (tmp_path / "results.csv").read_text().splitlines()
+    assert lines[0] == "cell,model.fusion,seed,commit,data,metric,value" and len(lines) == 7
+    assert rows[2].differences["region/mask/macro"].estimate == pytest.approx(-0.5, abs=0.02)
+
+
+def test_other_code_is_told(tmp_path):
+    grid = {sweep.cell_name(c): c for c in cells(fusions=("tokens",))}
+    for name, commit in zip(grid, ("abc", "def"), strict=True):
+        result(tmp_path / name, lambda labels: labels, 1.0, commit)
+    sweep_table.write(tmp_path, grid)
+    assert "differ in code or data" in (tmp_path / "results.md").read_text()
+
+
+def test_without_any_result_there_is_an_empty_table_and_a_damaged_one_is_named(tmp_path):
+    grid = {sweep.cell_name(c): c for c in cells()}
+    assert sweep_table.write(tmp_path, grid) == []
+    assert "0 of 4 cells" in sweep_table.screen(tmp_path)
+    folder = tmp_path / next(iter(grid))
+    folder.mkdir()
+    (folder / "results.json").write_text("{")
+    with pytest.raises(InputError, match="start the sweep again"):
+        sweep_table.write(tmp_path, grid)
