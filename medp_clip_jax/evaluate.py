@@ -6,6 +6,7 @@ prints a table and writes results.json, predictions.npz (for `medp_clip_jax.comp
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -180,37 +181,62 @@ def merge_ontologies(first: Ontology, second: Ontology) -> Ontology:
     return ontology_merge.merged(first, second)[0]
 
 
-def main(argv: Sequence[str]) -> None:
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """What an evaluation command works on."""
+
+    run_dir: pathlib.Path
+    model: Any
+    params: Any
+    processor: Any
+    config: Any
+    output: pathlib.Path
+    corpus: Corpus
+
+
+def define_flags() -> None:
+    """The flags that every evaluation command has."""
+    flags.DEFINE_string("checkpoint", None, "A training run, or a release: folder or name on the Hub.")
+    flags.DEFINE_string("data", None, "A corpus, or a folder of the region schema (images.jsonl, annotations.jsonl).")
+    flags.DEFINE_string("split", "test", "Split to evaluate; all of a folder without splits.json.")
+    flags.DEFINE_string("output", None, "Where to write; evaluation/DATA-SPLIT in the run if not given.")
+    flags.DEFINE_list("sources", [], "Sources of the corpus to evaluate; all if not given.")
+
+
+def from_flags(argv: Sequence[str]) -> Opened:
+    """Loads the model and opens the data that the flags name; InputError where they name none, or what is there cannot
+    be used."""
     if len(argv) > 1:
         raise InputError(f"unexpected argument {argv[1]!r}: options start with -- (see --help)")
     if not FLAGS.checkpoint or not FLAGS.data:
         raise InputError("expected --checkpoint=RUN_OR_RELEASE and --data=CORPUS_OR_FOLDER")
-    unknown = sorted(set(FLAGS.kinds or ()) - set(KINDS))
-    if unknown:
-        raise InputError(f"--kinds: expected some of {', '.join(KINDS)}, got {unknown[0]!r}")
-    logging.set_verbosity(logging.WARNING)  # checkpoints and data sets announce every file otherwise
     run_dir = locate(FLAGS.checkpoint)
     # Loading first: a wrong run folder should not cost the build of a corpus.
     model, params, processor = api.load(run_dir)
     config = load_config_for(run_dir, FLAGS.sources)
     output = output_for(run_dir, FLAGS.data, FLAGS.split, FLAGS.output)
     corpus = open_data(FLAGS.data, FLAGS.split, output / "corpus")
-    ontology = ontology_for(run_dir, corpus)
+    return Opened(run_dir, model, params, processor, config, output, corpus)
+
+
+def main(argv: Sequence[str]) -> None:
+    unknown = sorted(set(FLAGS.kinds or ()) - set(KINDS))
+    if unknown:
+        raise InputError(f"--kinds: expected some of {', '.join(KINDS)}, got {unknown[0]!r}")
+    logging.set_verbosity(logging.WARNING)  # checkpoints and data sets announce every file otherwise
+    o = from_flags(argv)
+    ontology = ontology_for(o.run_dir, o.corpus)
     metrics = run_evaluation(
-        model, params, processor, corpus, FLAGS.split, config, FLAGS.kinds, ontology, output, run_dir=run_dir
+        o.model, o.params, o.processor, o.corpus, FLAGS.split, o.config, FLAGS.kinds, ontology, o.output, o.run_dir
     )
     print(results.screen_table(metrics))
-    seen = seen_labels(read_trained(run_dir, ontology))
-    if seen is not None and (new := [label for label in corpus.labels if label not in seen]):
-        print(f"\n{len(new)} of {len(corpus.labels)} labels were not seen in training: {', '.join(new)}")
-    print(f"\n{results.NOTICE}\nreport: {output / 'report.html'}")
+    seen = seen_labels(read_trained(o.run_dir, ontology))
+    if seen is not None and (new := [label for label in o.corpus.labels if label not in seen]):
+        print(f"\n{len(new)} of {len(o.corpus.labels)} labels were not seen in training: {', '.join(new)}")
+    print(f"\n{results.NOTICE}\nreport: {o.output / 'report.html'}")
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("checkpoint", None, "A training run, or a release: folder or name on the Hub.")
-    flags.DEFINE_string("data", None, "A corpus, or a folder of the region schema (images.jsonl, annotations.jsonl).")
-    flags.DEFINE_string("split", "test", "Split to evaluate; all of a folder without splits.json.")
-    flags.DEFINE_string("output", None, "Where to write; evaluation/DATA-SPLIT in the run if not given.")
+    define_flags()
     flags.DEFINE_list("kinds", None, f"Prompt kinds and reference rows: {', '.join(KINDS)}.")
-    flags.DEFINE_list("sources", [], "Sources of the corpus to evaluate; all if not given.")
     run_cli(main)

@@ -14,14 +14,13 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from medp_clip_jax import api, results, statistics
+from medp_clip_jax import results, statistics
 from medp_clip_jax.errors import InputError, run_cli
 from medp_clip_jax.eval_input import EvalTable, eval_table
-from medp_clip_jax.evaluate import load_config_for, open_data, output_for
+from medp_clip_jax.evaluate import define_flags, from_flags
 from medp_clip_jax.evaluators import mask_metrics
 from medp_clip_jax.evaluators.click_protocols import PROTOCOLS
 from medp_clip_jax.evaluators.click_sessions import STARTS, Session, sessions
-from medp_clip_jax.hub import locate
 from medp_clip_jax.statistics import rounded
 
 FLAGS = flags.FLAGS
@@ -179,31 +178,19 @@ def screen_table(numbers: dict[str, Any]) -> str:
 
 
 def main(argv: Sequence[str]) -> None:
-    if len(argv) > 1:
-        raise InputError(f"unexpected argument {argv[1]!r}: options start with -- (see --help)")
-    if not FLAGS.checkpoint or not FLAGS.data:
-        raise InputError("expected --checkpoint=RUN_OR_RELEASE and --data=CORPUS_OR_FOLDER")
-    run_dir = locate(FLAGS.checkpoint)
-    model, params, _ = api.load(run_dir)
-    config = load_config_for(run_dir, FLAGS.sources)
-    output = output_for(run_dir, FLAGS.data, FLAGS.split, FLAGS.output)
-    corpus = open_data(FLAGS.data, FLAGS.split, output / "corpus")
-    report = output / f"segmentation_{FLAGS.protocol}.html"
+    o = from_flags(argv)
+    report = o.output / f"segmentation_{FLAGS.protocol}.html"
     numbers, replay = evaluate(
-        model, params, corpus, FLAGS.split, config, FLAGS.protocol, clicks=FLAGS.clicks, report=report
+        o.model, o.params, o.corpus, FLAGS.split, o.config, FLAGS.protocol, clicks=FLAGS.clicks, report=report
     )
     for stem, content in (("segmentation", numbers), ("clicks", replay)):
-        (output / f"{stem}_{FLAGS.protocol}.json").write_text(json.dumps(content, indent=1) + "\n")
+        (o.output / f"{stem}_{FLAGS.protocol}.json").write_text(json.dumps(content, indent=1) + "\n")
     print(f"protocol {FLAGS.protocol}\n{screen_table(numbers)}\n\n{results.NOTICE}")
-    print(f"report: {report}\nclicks and numbers: {output}")
+    print(f"report: {report}\nclicks and numbers: {o.output}")
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("checkpoint", None, "A training run, or a release: folder or name on the Hub.")
-    flags.DEFINE_string("data", None, "A corpus, or a folder of the region schema (images.jsonl, annotations.jsonl).")
-    flags.DEFINE_string("split", "test", "Split to evaluate; all of a folder without splits.json.")
-    flags.DEFINE_string("output", None, "Where to write; evaluation/DATA-SPLIT in the run if not given.")
+    define_flags()
     flags.DEFINE_enum("protocol", "center", PROTOCOLS, "Whose rule places the clicks.")
     flags.DEFINE_integer("clicks", CLICKS, "Most clicks per region.", lower_bound=1)
-    flags.DEFINE_list("sources", [], "Sources of the corpus to evaluate; all if not given.")
     run_cli(main)

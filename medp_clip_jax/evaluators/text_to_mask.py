@@ -17,10 +17,9 @@ from sklearn.metrics import roc_auc_score
 from medp_clip_jax import api, results, spans, statistics, text_masks
 from medp_clip_jax.errors import InputError, run_cli
 from medp_clip_jax.eval_input import EvalTable, eval_batches, eval_table
-from medp_clip_jax.evaluate import load_config_for, ontology_for, open_data, output_for
+from medp_clip_jax.evaluate import define_flags, from_flags, ontology_for
 from medp_clip_jax.evaluators import mask_metrics
 from medp_clip_jax.evaluators.encode import encode_labels
-from medp_clip_jax.hub import locate
 from medp_clip_jax.mask_images import on_image
 from medp_clip_jax.models.vit import Images
 from medp_clip_jax.ontology import Ontology
@@ -161,28 +160,16 @@ def screen_table(numbers: dict[str, Any]) -> str:
 
 
 def main(argv: Sequence[str]) -> None:
-    if len(argv) > 1:
-        raise InputError(f"unexpected argument {argv[1]!r}: options start with -- (see --help)")
-    if not FLAGS.checkpoint or not FLAGS.data:
-        raise InputError("expected --checkpoint=RUN_OR_RELEASE and --data=CORPUS_OR_FOLDER")
-    run_dir = locate(FLAGS.checkpoint)
-    model, params, processor = api.load(run_dir)
-    config = load_config_for(run_dir, FLAGS.sources)
-    output = output_for(run_dir, FLAGS.data, FLAGS.split, FLAGS.output)
-    corpus = open_data(FLAGS.data, FLAGS.split, output / "corpus")
-    ontology = ontology_for(run_dir, corpus)
+    o = from_flags(argv)
+    ontology = ontology_for(o.run_dir, o.corpus)
     numbers = evaluate(
-        model, params, processor.tokenizer, corpus, FLAGS.split, config, ontology, threshold=FLAGS.threshold
+        o.model, o.params, o.processor.tokenizer, o.corpus, FLAGS.split, o.config, ontology, threshold=FLAGS.threshold
     )
-    (output / "text_to_mask.json").write_text(json.dumps(numbers, indent=1) + "\n")
-    print(f"protocol text\n{screen_table(numbers)}\n\n{results.NOTICE}\nnumbers: {output}")
+    (o.output / "text_to_mask.json").write_text(json.dumps(numbers, indent=1) + "\n")
+    print(f"protocol text\n{screen_table(numbers)}\n\n{results.NOTICE}\nnumbers: {o.output}")
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("checkpoint", None, "A training run, or a release: folder or name on the Hub.")
-    flags.DEFINE_string("data", None, "A corpus, or a folder of the region schema (images.jsonl, annotations.jsonl).")
-    flags.DEFINE_string("split", "test", "Split to evaluate; all of a folder without splits.json.")
-    flags.DEFINE_string("output", None, "Where to write; evaluation/DATA-SPLIT in the run if not given.")
-    flags.DEFINE_list("sources", [], "Sources of the corpus to evaluate; all if not given.")
+    define_flags()
     flags.DEFINE_float("threshold", 0.3, "Least score of a region.", 0, 1)
     run_cli(main)
