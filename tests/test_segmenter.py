@@ -12,10 +12,13 @@ from scipy import ndimage
 
 from configs import common
 from medp_clip_jax import api, click_training, clicks
+from medp_clip_jax.config import validate
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.models import segmenter
 from medp_clip_jax.models.clip import MedPCLIP
+from medp_clip_jax.models.mask_inputs import by_patch
 from medp_clip_jax.models.vit import Images
+from medp_clip_jax.prompts import RegionPrompts
 from medp_clip_jax.step import init_params
 from medp_clip_jax.targets import BOX_ONLY, MASK, box_map
 
@@ -80,6 +83,34 @@ def test_previous_logits_matter_and_zeros_are_none():
     np.testing.assert_allclose(same.logits[plain], found.logits[plain], atol=2e-4)
     again = model().segment(params(), features(), prompts(), found)
     assert np.abs(again.logits - found.logits).max() > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("size", "patch", "stride"), [(224, 14, 4), (224, 16, 4), (336, 14, 4), (64, 8, 2), (224, 32, 8)]
+)
+def test_any_patch_that_the_configuration_accepts_can_be_decoded(size, patch, stride):
+    made = common.get_config()
+    made.workdir, made.model = "run", cases.small_config(size=size, patch=patch)
+    made.model.segmenter.update(width=16, depth=1, heads=2, stride=stride, detail=8)
+    made.input.label_context = 8
+    validate(made)
+    other = MedPCLIP(made.model)
+    fresh = jax.eval_shape(functools.partial(init_params, other, 0))
+
+    def found(params):
+        features = other.apply({"params": params}, jnp.zeros((1, size, size, 3)), method="encode_image")
+        return other.apply({"params": params}, features, RegionPrompts.none(1, 2), method="segment")
+
+    assert jax.eval_shape(found, fresh).logits.shape == (1, 2, 2 * size // stride, 2 * size // stride)
+
+
+def test_maps_are_averaged_over_patches_that_cut_cells():
+    maps = np.random.default_rng(0).normal(size=(1, 2, 7, 7, 3)).astype(np.float32)
+    found = by_patch(jnp.asarray(maps), 2)  # patches of 3.5 cells
+    shares = np.zeros((2, 7))
+    shares[0, :3], shares[0, 3], shares[1, 3], shares[1, 4:] = 1, 0.5, 0.5, 1
+    expected = np.einsum("yi,xj,bkijc->bkyxc", shares / 3.5, shares / 3.5, maps).reshape(1, 2, 4, 3)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_a_correction_asks_the_decoder_alone():

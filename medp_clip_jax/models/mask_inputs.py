@@ -5,7 +5,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from einops import rearrange
+from einops import rearrange, reduce
 
 from medp_clip_jax.models.fusion import canvas_window, fourier
 from medp_clip_jax.models.layers import LayerNorm, constrain
@@ -110,6 +110,16 @@ class Likeness(nn.Module):
         like = jnp.exp(-jnp.maximum(square - 2 * cross, 0) / LIKENESS)
         there = area > 1e-3
         return jnp.where(there, marked, 0), jnp.where(there[:, :, None, None, :, 0], like, 0)
+
+
+def by_patch(maps: Array, grid: int) -> Array:
+    """Means of maps [batch, regions, cells, cells, channels] over the patches, [batch, regions, patches, channels].
+
+    A patch may end in the middle of a cell, as those of 14 pixels do.
+    """
+    if maps.shape[2] % grid:
+        maps = maps.repeat(2, 2).repeat(2, 3)
+    return reduce(maps, "b k (y p) (x q) c -> b k (y x) c", "mean", y=grid, x=grid)
 
 
 def places(grid: int) -> Array:

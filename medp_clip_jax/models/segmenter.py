@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from einops import rearrange, reduce
 
 from medp_clip_jax.models.layers import LayerNorm, constrain
-from medp_clip_jax.models.mask_inputs import Likeness, Stem, flag, places, prompt_maps
+from medp_clip_jax.models.mask_inputs import Likeness, Stem, by_patch, flag, places, prompt_maps
 from medp_clip_jax.models.vit import ImageFeatures
 from medp_clip_jax.prompts import RegionPrompts, mask_share
 
@@ -174,8 +174,7 @@ class Segmenter(nn.Module):
         first = self.region(self.ln_region(regions.astype(dtype)))[:, :, None]
         tokens = jnp.concatenate([self.own.astype(dtype) + first, first, self.marked(marked)], 2)
         place = self.place(places(grid).astype(dtype))
-        pooled = reduce(shown, "b k (y p) (x q) c -> b k (y x) c", "mean", y=grid, x=grid)
-        patches = detail["patches"][:, None] + self.maps(pooled)
+        patches = detail["patches"][:, None] + self.maps(by_patch(shown, grid))
         seen = ~features.canvas[:, None, None, None]
         for layer in self.layers:
             tokens, patches = layer(tokens, patches, place, seen)
