@@ -99,7 +99,11 @@ def test_an_unknown_key_names_the_nearest():
         ("loss.region_to_text", -1.0, "at least 0"),
         ("loss.tau", -0.5, "at least 0"),
         ("eval.kinds", ("box", "segmented"), "needs a mask decoder"),
-        ("eval.kinds", ("mask", "masks"), "none, crop, blackout, blur, red_circle, got 'masks'"),
+        (
+            "eval.kinds",
+            ("mask", "masks"),
+            "expected one of mask, box, point, segmented, none, crop, blackout, blur, red_circle, got 'masks'",
+        ),
         ("eval.val_kinds", (3,), "expected one of mask"),
         ("train.best_metric", 3, "expected str"),
         ("model.prompt", common.get_config().model.prompt.to_dict() | {"context": 0.5, "glimpse": 0}, "needs glimpse"),
