@@ -136,9 +136,13 @@ def run(
                     whole = command(*arguments(sweep, sweep.cells[name], folder))
                     # A group of its own: Ctrl-C reaches the cells through `stop` alone, and once.
                     running[name] = subprocess.Popen(whole, stdout=log, stderr=log, process_group=0)
+                if stopped:  # while it began
+                    running[name].send_signal(signal.SIGTERM)
             time.sleep(0.05)
             for name in [name for name, process in running.items() if process.poll() is not None]:
                 codes[name] = running.pop(name).returncode
+                if stopped and codes[name] == -signal.SIGTERM:  # an evaluation, which has nothing to save
+                    codes[name] = EXIT_PREEMPTED
                 finished()
     finally:
         for number, handler in before.items():

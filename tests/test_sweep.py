@@ -23,7 +23,8 @@ PROGRAM = """
 import json, pathlib, signal, sys, time
 folder = pathlib.Path(sys.argv[-1].split("=", 1)[1])
 print("ran", *sys.argv[1:], flush=True)
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
+if not (folder.parent / "deaf").exists():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
 while (folder.parent / "wait").exists():
     (folder / "waiting").touch()
     time.sleep(0.01)
@@ -135,8 +136,11 @@ def test_finished_cells_are_not_run_again_and_failed_ones_are(tmp_path):
     assert (tmp_path / "fusion=late,seed=1" / sweep.LOG).read_text().count("ran") == 2
 
 
-def test_a_stop_reaches_the_running_cells_and_begins_no_others(tmp_path):
+@pytest.mark.parametrize("deaf", [False, True], ids=["training", "evaluation"])
+def test_a_stop_reaches_the_running_cells_and_begins_no_others(tmp_path, deaf):
     (tmp_path / "wait").touch()
+    if deaf:  # it ends by the signal itself
+        (tmp_path / "deaf").touch()
     handlers = signal.getsignal(signal.SIGTERM)
 
     def when_both_run():
