@@ -1,9 +1,10 @@
-"""Segment phantoms: a mask decoder on the frozen towers that `smoke.py` trained, minutes on two CPU cores.
+"""Segment phantoms: a mask decoder on the frozen towers that `smoke.py` trained, on two CPU cores.
 
     python -m medp_clip_jax.export runs/smoke --output=releases/smoke
     python -m medp_clip_jax.train --config=configs/segment_phantoms.py:releases/smoke
 
-Another folder is named after the colon. Region embeddings stay as they were, to the bit.
+Another folder is named after the colon. Region embeddings stay as they were, to the bit. How good it gets is not yet
+measured to the end: docs/segmentation.md.
 """
 
 from configs import smoke
