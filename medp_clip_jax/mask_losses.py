@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 Array = jax.Array
-ALPHA, GAMMA = 0.25, 2.0  # of the focal loss, as in SAM and SAM 2
+ALPHA = 0.25  # of the focal loss, with the exponent 2, as in SAM and SAM 2
 
 
 def focal(logits: Array, target: Array) -> Array:

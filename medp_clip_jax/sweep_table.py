@@ -77,11 +77,9 @@ def write(output: pathlib.Path, cells: Mapping[str, Mapping[str, Any]], metrics:
 
 def rank(rows: Sequence[Row], metrics: Sequence[str]) -> list[Row]:
     """Best first, by the first metric; rows without it last."""
-    return (
-        sorted(rows, key=lambda row: (math.isnan(row.mean(metrics[0])), -row.mean(metrics[0])))
-        if metrics
-        else list(rows)
-    )
+    if not metrics:
+        return list(rows)
+    return sorted(rows, key=lambda row: (math.isnan(row.mean(metrics[0])), -row.mean(metrics[0])))
 
 
 def compared(rows: Sequence[Row], metrics: Sequence[str]) -> list[Row]:

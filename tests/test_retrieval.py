@@ -41,11 +41,8 @@ def test_numbers_are_those_of_their_definition(seed, items, labels):
 
 def patients(rows, area=0.1):
     """A table with an image per (patient, label)."""
-    return table([image(str(i), group=group) for i, (group, _) in enumerate(rows)], list(enumerate_labels(rows)), area)
-
-
-def enumerate_labels(rows):
-    return ((i, label) for i, (_, label) in enumerate(rows))
+    images = [image(str(i), group=group) for i, (group, _) in enumerate(rows)]
+    return table(images, [(i, label) for i, (_, label) in enumerate(rows)], area)
 
 
 def test_a_perfect_model_finds_everything_and_a_patient_never_its_own():

@@ -27,7 +27,7 @@ def show(
     longer = max(image.shape[:2])
     if kind == "red_circle":
         picture = Image.fromarray(image).convert("RGB")
-        ring = (*(round(edge) for edge in _grown(box)),)
+        ring = tuple(round(edge) for edge in _grown(box))
         ImageDraw.Draw(picture).ellipse(ring, outline=(255, 0, 0), width=max(1, round(LINE * longer)))
         return np.asarray(picture), None
     inside = _box(box, image.shape) if mask is None else mask
