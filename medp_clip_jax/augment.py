@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image
 
 from medp_clip_jax import label_names
+from medp_clip_jax.canvas import PADDING
 from medp_clip_jax.records import RegionExample
 
-PADDING = (123, 117, 104)  # mean colour of CLIP's training images: the tower's normalisation maps it to about zero
 _LEVELS = np.linspace(0, 1, 256)
 
 

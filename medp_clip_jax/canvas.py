@@ -9,9 +9,9 @@ up the proportions (SigLIP).
 import numpy as np
 from PIL import Image
 
-from medp_clip_jax.augment import letterbox
 from medp_clip_jax.errors import InputError
 
+PADDING = (123, 117, 104)  # mean colour of CLIP's training images: the tower's normalisation maps it to about zero
 MODES = ("medical", "crop", "pad", "squash")
 
 
@@ -52,6 +52,8 @@ def rectangle(width: int, height: int, size: int, mode: str) -> np.ndarray:
 def place(image: np.ndarray, size: int, mode: str) -> np.ndarray:
     """The canvas uint8 [size, size, 3] with an image uint8 [height, width, 3] on it."""
     if mode == "medical":
+        from medp_clip_jax.augment import letterbox  # compiled loops, which who only loads a model can do without
+
         return letterbox(image, size)[0]
     x, y, w, h = placement(image.shape[1], image.shape[0], size, mode)
     scaled = Image.fromarray(image).resize((w, h), Image.Resampling.BICUBIC)

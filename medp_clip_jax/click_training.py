@@ -11,11 +11,11 @@ import jax.numpy as jnp
 
 from medp_clip_jax import mask_losses
 from medp_clip_jax.clicks import Targets, add_click, first_prompts, next_click, with_absent
+from medp_clip_jax.mask_layout import BOX_ONLY, MASK
 from medp_clip_jax.models import segmenter
 from medp_clip_jax.models.clip import MedPCLIP
 from medp_clip_jax.models.vit import ImageFeatures
 from medp_clip_jax.prompts import RegionPrompts
-from medp_clip_jax.targets import BOX_ONLY, MASK
 
 Array = jax.Array
 PARTS = ("focal", "dice", "iou", "present", "projection")

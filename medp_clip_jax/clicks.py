@@ -10,8 +10,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from medp_clip_jax.mask_layout import BOX_ONLY, MASK
 from medp_clip_jax.prompts import RegionPrompts, mask_share
-from medp_clip_jax.targets import BOX_ONLY, MASK
 
 Array = jax.Array
 FIRST = ("point", "box", "noisy_box", "mask")

@@ -10,7 +10,7 @@ from typing import Any
 import ml_collections
 
 from configs import common
-from medp_clip_jax import captions, sharding, simulate
+from medp_clip_jax import captions, prompt_kinds, sharding
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.models.fusion_baselines import FUSIONS
 from medp_clip_jax.models.layers import ACTIVATIONS, REMAT
@@ -31,8 +31,8 @@ CHOICES = {  # field -> what it, or each of its items, may be
     "model.remat": ("none", *REMAT),
     "model.segmenter.kind": tuple(DECODERS),
     "loss.image_text_kind": ("softmax", "sigmoid"),
-    "eval.kinds": (*simulate.EXACT, simulate.SEGMENTED, *simulate.REFERENCES),
-    "eval.val_kinds": (*simulate.EXACT, simulate.SEGMENTED, *simulate.REFERENCES),
+    "eval.kinds": prompt_kinds.EVALUATED,
+    "eval.val_kinds": prompt_kinds.EVALUATED,
     "mesh.rules": sharding.AXES,
 }
 TINY = 1e-12  # stands for "more than 0"
@@ -189,8 +189,8 @@ def _check_segmenter(config: ml_collections.ConfigDict) -> None:
                 "config.loss.segment: there is no mask decoder; set config.model.segmenter.width, say to 128"
             )
         for name in ("kinds", "val_kinds"):
-            if simulate.SEGMENTED in config.eval[name]:
-                raise InputError(f"config.eval.{name}: {simulate.SEGMENTED} needs a mask decoder (model.segmenter)")
+            if prompt_kinds.SEGMENTED in config.eval[name]:
+                raise InputError(f"config.eval.{name}: {prompt_kinds.SEGMENTED} needs a mask decoder (model.segmenter)")
         return
     if s.stride & (s.stride - 1) or image.size % (2 * s.stride) or 2 * image.patch % s.stride:
         raise InputError(

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from medp_clip_jax import augment, simulate
+from medp_clip_jax import augment, prompt_kinds, simulate
+from medp_clip_jax.canvas import PADDING
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.input import stack
 from medp_clip_jax.loading import Loaded, load_small, max_side, region_spans
@@ -63,7 +64,7 @@ def eval_batches(
     corpus,
     table: EvalTable,
     config,
-    kinds: Sequence[str] = simulate.EXACT,
+    kinds: Sequence[str] = prompt_kinds.EXACT,
     size: int = 0,
     process: int = 0,
     of: int = 1,
@@ -77,10 +78,11 @@ def eval_batches(
     padding. An image with more regions takes several rows, one without regions takes one, and the last batch is padded,
     so every batch has the same shapes. InputError names an unreadable record.
     """
-    unknown = set(kinds) - set(simulate.EXACT)
+    unknown = set(kinds) - set(prompt_kinds.EXACT)
     if unknown:
         raise InputError(
-            f"evaluation prompts: expected kinds among {', '.join(simulate.EXACT)}, got {', '.join(sorted(unknown))}"
+            f"evaluation prompts: expected kinds among {', '.join(prompt_kinds.EXACT)}, "
+            f"got {', '.join(sorted(unknown))}"
         )
     rows = _rows(table, config.eval.regions)
     size = size or config.eval.batch_size
@@ -130,7 +132,7 @@ def _element(loaded: Loaded, regions: np.ndarray, table: EvalTable, config, kind
 def _padding(config, kinds: Sequence[str]) -> dict:
     size, regions = config.model.image.size, config.eval.regions
     return {
-        "image": np.full((size, size, 3), augment.PADDING, np.uint8),
+        "image": np.full((size, size, 3), PADDING, np.uint8),
         "rectangle": np.array([0, 0, 1, 1], np.float32),
         **{kind: simulate.empty_prompts(regions, 1, config.input.mask_size) for kind in kinds},
     }

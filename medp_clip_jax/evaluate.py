@@ -21,9 +21,10 @@ from medp_clip_jax.config import load_config
 from medp_clip_jax.corpus import MANIFEST, Corpus, ensure_corpus, open_corpus
 from medp_clip_jax.errors import InputError, run_cli
 from medp_clip_jax.evaluators import context_retention, predictions, region_recognition, retrieval, zero_shot
-from medp_clip_jax.evaluators.encode import KINDS, encode_corpus, encode_labels
+from medp_clip_jax.evaluators.encode import encode_corpus, encode_labels
 from medp_clip_jax.hub import locate
 from medp_clip_jax.ontology import Ontology
+from medp_clip_jax.prompt_kinds import EVALUATED
 
 FLAGS = flags.FLAGS
 
@@ -220,9 +221,9 @@ def from_flags(argv: Sequence[str]) -> Opened:
 
 
 def main(argv: Sequence[str]) -> None:
-    unknown = sorted(set(FLAGS.kinds or ()) - set(KINDS))
+    unknown = sorted(set(FLAGS.kinds or ()) - set(EVALUATED))
     if unknown:
-        raise InputError(f"--kinds: expected some of {', '.join(KINDS)}, got {unknown[0]!r}")
+        raise InputError(f"--kinds: expected some of {', '.join(EVALUATED)}, got {unknown[0]!r}")
     logging.set_verbosity(logging.WARNING)  # checkpoints and data sets announce every file otherwise
     o = from_flags(argv)
     ontology = ontology_for(o.run_dir, o.corpus)
@@ -238,5 +239,5 @@ def main(argv: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     define_flags()
-    flags.DEFINE_list("kinds", None, f"Prompt kinds and reference rows: {', '.join(KINDS)}.")
+    flags.DEFINE_list("kinds", None, f"Prompt kinds and reference rows: {', '.join(EVALUATED)}.")
     run_cli(main)

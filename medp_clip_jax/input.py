@@ -14,12 +14,13 @@ import grain
 import numpy as np
 from absl import flags
 
-from medp_clip_jax import augment, simulate
+from medp_clip_jax import augment, prompt_kinds, simulate
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.loading import ImageCache, Loaded, ShuffledEpochs, load, max_side, region_spans, side_for
+from medp_clip_jax.mask_layout import mask_side
 from medp_clip_jax.prompts import RegionPrompts
 from medp_clip_jax.records import Region, RegionExample
-from medp_clip_jax.targets import mask_side, mask_targets
+from medp_clip_jax.targets import mask_targets
 
 _LEAST_VISIBLE = 0.5  # a region with less of its area in the view is not asked about
 _VIEW_TRIES = 4
@@ -123,12 +124,12 @@ def _target(loaded: Loaded, index: int, view: tuple[int, int, int, int], kind: s
 def _kinds(config) -> tuple[tuple[str, ...], np.ndarray]:
     """Prompt kinds and their cumulative probabilities."""
     shares = dict(config.input.prompt_kinds)
-    unknown = set(shares) - set(simulate.KINDS)
+    unknown = set(shares) - set(prompt_kinds.TRAINED)
     if unknown or not shares or min(shares.values()) < 0 or sum(shares.values()) <= 0:
         raise InputError(
-            f"config.input.prompt_kinds: expected shares >= 0 of {', '.join(simulate.KINDS)}, got {shares}"
+            f"config.input.prompt_kinds: expected shares >= 0 of {', '.join(prompt_kinds.TRAINED)}, got {shares}"
         )
-    kinds = tuple(kind for kind in simulate.KINDS if shares.get(kind, 0) > 0)
+    kinds = tuple(kind for kind in prompt_kinds.TRAINED if shares.get(kind, 0) > 0)
     cumulative = np.cumsum([shares[kind] for kind in kinds])
     return kinds, cumulative / cumulative[-1]
 

@@ -1,19 +1,25 @@
-"""From files and sentences to what the model takes: images on its canvas, texts as tokens."""
+"""From files and sentences to what the model takes: images on its canvas, texts as tokens.
+
+What decodes images is imported when the first one is read: who loads a model need not wait for a compiler of loops.
+"""
+
+from __future__ import annotations
 
 import dataclasses
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from medp_clip_jax import canvas
-from medp_clip_jax.augment import PADDING
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.models.vit import Images
-from medp_clip_jax.readers import Source, Window, read_image
 from medp_clip_jax.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from medp_clip_jax.readers import Source, Window
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +51,8 @@ class Processor:
         Raises:
           InputError: an image cannot be read; the message names it.
         """
+        from medp_clip_jax.readers import read_image
+
         several = [sources] if isinstance(sources, (str, os.PathLike, np.ndarray)) else list(sources)
         if not several:
             raise InputError("images: expected at least one path or array, got an empty sequence")
@@ -72,7 +80,7 @@ class Processor:
 
     def settings(self) -> dict[str, Any]:
         """What `preprocessor_config.json` says, with the field names of Hugging Face's image processors."""
-        fill = {"medical": list(PADDING), "pad": [0, 0, 0]}.get(self.mode)
+        fill = {"medical": list(canvas.PADDING), "pad": [0, 0, 0]}.get(self.mode)
         return {
             "processor_class": "medp_clip_jax.Processor",
             "mode": self.mode,

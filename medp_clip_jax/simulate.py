@@ -14,11 +14,6 @@ from scipy import ndimage
 
 from medp_clip_jax.spans import Spans, area_map, contains, picture, pixel, within
 
-EXACT = ("mask", "box", "point")  # kinds of prompt that evaluation asks by
-KINDS = (*EXACT, "box_point", "mask_box")  # that training simulates
-SEGMENTED = "segmented"  # in evaluation: the mask that the model itself makes of the box, as a prompt
-SHOWN = ("crop", "blackout", "blur", "red_circle")  # pictures of one region each, see `evaluators/region_views.py`
-REFERENCES = ("none", *SHOWN)  # what evaluation compares with, no prompts: the whole image, and these
 _SEARCH = 32  # training clicks search the centre of a mask on a grid of at most this side
 
 
@@ -141,8 +136,8 @@ def write_exact(prompts: dict[str, np.ndarray], row: int, target: Target, view: 
 def write_simulated(
     prompts: dict[str, np.ndarray], row: int, target: Target, view: Sequence[int], kind: str, rng: np.random.Generator
 ) -> None:
-    """Writes a simulated training prompt of one of `KINDS` into row `row`; a region without a mask gets boxes and
-    clicks only.
+    """Writes a simulated training prompt of one of `prompt_kinds.TRAINED` into row `row`; a region without a mask gets
+    boxes and clicks only.
 
     Half of the masks and boxes are exact. Inside clicks always lie in the mask, outside clicks never; half of the click
     prompts are a single click, as in evaluation.

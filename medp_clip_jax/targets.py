@@ -1,19 +1,12 @@
 """What the mask decoder should answer: the masks of an example's regions on its canvas, made on the host."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from medp_clip_jax.loading import Loaded, region_spans
+from medp_clip_jax.mask_layout import BOX_ONLY, MASK
 from medp_clip_jax.spans import area_map, within
-
-MASK, BOX_ONLY = 1, 2  # kinds of target; 0 is none
-
-
-def mask_side(config: Any, size: int | None = None) -> int:
-    """Side in pixels of the decoder's masks, for a model section and a canvas of `size` (the trained one if None)."""
-    return 2 * (size or config.image.size) // config.segmenter.stride
 
 
 def mask_targets(

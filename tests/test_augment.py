@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from tiny_corpus import ONTOLOGY, box_region, example
 
 from medp_clip_jax import augment, simulate, spans
+from medp_clip_jax.canvas import PADDING
 from medp_clip_jax.records import encode_mask
 
 pytestmark = pytest.mark.short
@@ -44,7 +45,7 @@ def test_letterbox_fills_exactly_its_rectangle(width, height, size, grey, mirror
     assert abs(x0 - (size - x1)) <= 1 and abs(y0 - (size - y1)) <= 1
     inside = np.zeros((size, size), bool)
     inside[y0:y1, x0:x1] = True
-    assert (canvas[inside] == 250).all() and (canvas[~inside] == augment.PADDING).all()
+    assert (canvas[inside] == 250).all() and (canvas[~inside] == PADDING).all()
 
 
 def test_padding_is_neither_jittered_nor_mirrored():
@@ -55,7 +56,7 @@ def test_padding_is_neither_jittered_nor_mirrored():
     canvas, rectangle = augment.letterbox(pixels, 21, table=table, mirror=True)
     np.testing.assert_array_equal(rectangle * 21, [0, 5, 21, 15])
     assert (canvas[5:15, -1] == 200).all() and (canvas[5:15, :-1] == 7).all()
-    assert (canvas[:5] == augment.PADDING).all() and (canvas[15:] == augment.PADDING).all()
+    assert (canvas[:5] == PADDING).all() and (canvas[15:] == PADDING).all()
 
 
 def test_jitter_of_no_strength_is_the_identity_and_any_jitter_keeps_the_order_of_values():

@@ -49,6 +49,13 @@ def test_importing_the_package_does_not_load_jax():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_loading_a_model_needs_nothing_that_decodes_images():
+    # The compiler of their loops takes 75 MB, and benchmarks/load.py holds the peak of loading to 1.2 files.
+    code = "import sys, medp_clip_jax as medp; medp.load; sys.exit(str({'numba', 'scipy', 'grain'} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert found.stderr.strip() == "set()"
+
+
 def test_version_is_that_of_the_installed_distribution():
     assert medp.__version__ == importlib.metadata.version("medp-clip-jax")
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medp_clip_jax import simulate
+from medp_clip_jax import prompt_kinds
 from medp_clip_jax.evaluators import region_views
 
 
@@ -46,7 +46,7 @@ def test_the_red_circle_goes_around_the_box(seed, colour):
     assert (middle == plain[(box[1] + box[3]) // 2, (box[0] + box[2]) // 2]).all()
 
 
-@pytest.mark.parametrize("kind", simulate.SHOWN)
+@pytest.mark.parametrize("kind", prompt_kinds.SHOWN)
 def test_the_given_image_is_left_alone(kind):
     image, box, mask = drawn(1, True)
     before = image.copy()

@@ -14,13 +14,14 @@ from configs import common
 from medp_clip_jax import api, click_training, clicks
 from medp_clip_jax.config import validate
 from medp_clip_jax.errors import InputError
+from medp_clip_jax.mask_layout import BOX_ONLY, MASK
 from medp_clip_jax.models import segmenter
 from medp_clip_jax.models.clip import MedPCLIP
 from medp_clip_jax.models.mask_inputs import by_patch
 from medp_clip_jax.models.vit import Images
 from medp_clip_jax.prompts import RegionPrompts
 from medp_clip_jax.step import init_params
-from medp_clip_jax.targets import BOX_ONLY, MASK, box_map
+from medp_clip_jax.targets import box_map
 
 pytestmark = pytest.mark.xdist_group("compiled segmenter")
 SIDE = 16  # of the masks

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from medp_clip_jax import simulate, spans
+from medp_clip_jax import prompt_kinds, simulate, spans
 from medp_clip_jax.records import encode_mask
 
 SIDES = st.integers(1, 24)
@@ -114,7 +114,7 @@ def target_and_view(rng: np.random.Generator, with_mask: bool = True):
     return target, view
 
 
-@hypothesis.given(SEEDS, st.sampled_from(simulate.KINDS), st.integers(1, 5), st.booleans())
+@hypothesis.given(SEEDS, st.sampled_from(prompt_kinds.TRAINED), st.integers(1, 5), st.booleans())
 def test_simulated_prompts_keep_their_promises(seed, kind, slots, with_mask):
     rng = np.random.default_rng(seed)
     target, view = target_and_view(rng, with_mask)
@@ -160,7 +160,7 @@ def test_clicks_are_single_half_of_the_time_and_sometimes_outside():
     assert 0.3 < (labels == 0).sum() / (labels[:, 1:] >= 0).sum() < 0.5
 
 
-@pytest.mark.parametrize("kind", simulate.EXACT)
+@pytest.mark.parametrize("kind", prompt_kinds.EXACT)
 def test_exact_prompts(kind):
     mask = np.zeros((20, 40), bool)
     mask[5:10, 10:20] = True

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from medp_clip_jax import simulate
+from medp_clip_jax import prompt_kinds
 from medp_clip_jax.evaluators.encode import Encoded
 
 PAIR_REGIONS = 16  # regions of an image that are compared with each other, spread evenly over its list
@@ -40,7 +40,7 @@ def evaluate(encoded: Encoded, text: np.ndarray, ids: Sequence[str]) -> tuple[di
             count, edges = np.histogram(cosines, bins=40, range=(-1.0, 1.0))
             details["histograms"][kind] = {"count": count.tolist(), "edges": edges.tolist()}
         flat |= {f"context/{kind}/{name}": value for name, value in retention(encoded, embedding, text, rows).items()}
-    prompts = [kind for kind in simulate.EXACT if kind in encoded.regions]
+    prompts = [kind for kind in prompt_kinds.EXACT if kind in encoded.regions]
     for first, second in itertools.combinations(prompts, 2):
         cosines = (encoded.regions[first] * encoded.regions[second]).sum(-1)
         if len(cosines):

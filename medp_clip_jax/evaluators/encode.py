@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from medp_clip_jax import simulate
+from medp_clip_jax import prompt_kinds
 from medp_clip_jax.augment import letterbox
 from medp_clip_jax.eval_input import EvalTable, eval_batches, eval_table
 from medp_clip_jax.evaluators import region_views
@@ -25,7 +25,6 @@ from medp_clip_jax.prompts import RegionPrompts
 from medp_clip_jax.records import decode_image, decode_mask
 from medp_clip_jax.sharding import ambient_mesh, put_batch, replicated
 
-KINDS = (*simulate.EXACT, simulate.SEGMENTED, *simulate.REFERENCES)
 SENTENCES = 256  # encoded at a time
 
 
@@ -48,13 +47,13 @@ def encode_corpus(model, params, corpus, split: str, config, kinds: Sequence[str
     `model` is the public `Model` or the flax module: only its `config` is read. Raises InputError where `segmented` is
     asked of a model without a mask decoder.
     """
-    segmented = simulate.SEGMENTED in kinds
+    segmented = prompt_kinds.SEGMENTED in kinds
     table = eval_table(corpus, split, tuple(config.data.sources) or None)
-    prompted = tuple(kind for kind in simulate.EXACT if kind in kinds or (segmented and kind == "box"))
+    prompted = tuple(kind for kind in prompt_kinds.EXACT if kind in kinds or (segmented and kind == "box"))
     width = config.model.embed
     image = np.zeros((len(table.images), width), np.float32)
     empty = np.zeros_like(image)
-    answered = (*prompted, simulate.SEGMENTED) if segmented else prompted
+    answered = (*prompted, prompt_kinds.SEGMENTED) if segmented else prompted
     regions = {kind: np.zeros((len(table.label), width), np.float32) for kind in answered}
     read, _, _ = _functions(model)
     for batch in eval_batches(
@@ -69,7 +68,7 @@ def encode_corpus(model, params, corpus, split: str, config, kinds: Sequence[str
             regions[kind][region_rows[region_rows >= 0]] = answers[kind][region_rows >= 0]
     if "none" in kinds:
         regions["none"] = image[table.image_index]
-    for kind in (kind for kind in simulate.SHOWN if kind in kinds):
+    for kind in (kind for kind in prompt_kinds.SHOWN if kind in kinds):
         regions[kind] = encode_views(model, params, corpus, config, table, kind)
     return Encoded(table, image, {kind: regions[kind] for kind in kinds}, empty)
 
@@ -103,7 +102,7 @@ def _compiled(config: ml_collections.FrozenConfigDict, mesh: jax.sharding.Mesh |
         each = first.valid.shape[1]
         by_kind = {kind: answers[:, i * each : (i + 1) * each] for i, kind in enumerate(kinds)}
         if segmented:
-            by_kind[simulate.SEGMENTED] = apply(variables, features, prompts["box"], method="segment").embedding
+            by_kind[prompt_kinds.SEGMENTED] = apply(variables, features, prompts["box"], method="segment").embedding
         return features.embedding, answers[:, -1], by_kind
 
     return read, encode_image, encode_text

@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from medp_clip_jax import simulate, statistics
+from medp_clip_jax import prompt_kinds, statistics
 from medp_clip_jax.evaluators.encode import Encoded
 from medp_clip_jax.ontology import Ontology
 
@@ -254,13 +254,13 @@ def evaluate(
 
 def kind_differences(sums: dict[str, dict[str, statistics.Tally]], replicates: int, seed: int) -> dict:
     """Paired intervals of each prompt kind against the reference rows: `{"mask - crop": {"macro": ...}}`."""
-    references = [kind for kind in simulate.REFERENCES if kind in sums]
+    references = [kind for kind in prompt_kinds.REFERENCES if kind in sums]
     return {
         f"{kind} - {reference}": {
             name: dataclasses.asdict(statistics.difference(sums[kind][name], sums[reference][name], replicates, seed))
             for name in ("micro", "macro", "within_image")
         }
         for kind in sums
-        if kind not in simulate.REFERENCES
+        if kind not in prompt_kinds.REFERENCES
         for reference in references
     }

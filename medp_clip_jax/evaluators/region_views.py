@@ -15,7 +15,7 @@ AROUND = (2**0.5 - 1) / 2  # margin of a box whose ellipse runs through the corn
 def show(
     kind: str, image: np.ndarray, box: Sequence[float], mask: np.ndarray | None, margin: float
 ) -> tuple[np.ndarray, tuple[int, int, int, int] | None]:
-    """The picture by one of `simulate.SHOWN`, and the part of it to look at (None: all).
+    """The picture by one of `prompt_kinds.SHOWN`, and the part of it to look at (None: all).
 
     `crop` looks at the box and a share `margin` of its sides around it; `blackout` blackens and `blur` blurs all that
     is not in the mask or, without one, in the box; `red_circle` draws a red ellipse around the box (arXiv 2304.06712).

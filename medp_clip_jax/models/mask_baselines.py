@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange
 
+from medp_clip_jax.mask_layout import mask_side
 from medp_clip_jax.models.fusion import fourier
 from medp_clip_jax.models.layers import LayerNorm
 from medp_clip_jax.models.mask_inputs import OCTAVES, places, prompt_maps
 from medp_clip_jax.models.segmenter import CANDIDATES, Decoded, Segmenter, TwoWay
 from medp_clip_jax.models.vit import ImageFeatures, normalised_pixels
 from medp_clip_jax.prompts import RegionPrompts
-from medp_clip_jax.targets import mask_side
 
 Array = jax.Array
 MASKS = 1 + CANDIDATES

@@ -26,7 +26,7 @@ CANDIDATES = 3  # masks for a single click, which may mean a part or the whole
 
 @flax.struct.dataclass
 class Decoded:
-    """All that the decoder says; masks are square logits over the canvas, at `targets.mask_side` pixels.
+    """All that the decoder says; masks are square logits over the canvas, at `mask_layout.mask_side` pixels.
 
     There are 1 + `CANDIDATES` masks, of which the first is for prompts that leave no doubt, and 1 in a correction.
     """

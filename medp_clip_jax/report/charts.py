@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from medp_clip_jax import simulate
+from medp_clip_jax import prompt_kinds
 
-KINDS = (*simulate.EXACT, "none", "crop", simulate.SEGMENTED, *simulate.SHOWN[1:])
+KINDS = (*prompt_kinds.EXACT, "none", "crop", prompt_kinds.SEGMENTED, *prompt_kinds.SHOWN[1:])
 COLOURS = {name: f"var(--{name})" for name in KINDS}
 CYCLE = tuple(COLOURS.values())
 WIDTH, HEIGHT = 520, 230
