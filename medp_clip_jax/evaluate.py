@@ -14,13 +14,22 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import jax
+import numpy as np
 from absl import flags, logging
 
 from medp_clip_jax import api, ontology_merge, processes, release, results
 from medp_clip_jax.config import load_config
 from medp_clip_jax.corpus import MANIFEST, Corpus, ensure_corpus, open_corpus
 from medp_clip_jax.errors import InputError, run_cli
-from medp_clip_jax.evaluators import context_retention, predictions, region_recognition, retrieval, zero_shot
+from medp_clip_jax.evaluators import (
+    calibration,
+    context_retention,
+    predictions,
+    region_recognition,
+    retrieval,
+    zero_shot,
+)
 from medp_clip_jax.evaluators.encode import encode_corpus, encode_labels
 from medp_clip_jax.hub import locate
 from medp_clip_jax.ontology import Ontology
@@ -70,9 +79,13 @@ def run_evaluation(
     image_metrics, image_details = zero_shot.evaluate(encoded, text, ids, replicates, config.seed)
     context_metrics, context_details = context_retention.evaluate(encoded, text, ids)
     found, found_details = retrieval.evaluate(encoded, text, ids, replicates, config.seed)
-    metrics |= image_metrics | context_metrics | found
+    scale = float(np.exp(jax.device_get(params["logit_scale"])))
+    sure, sure_details = calibration.evaluate(
+        encoded, ontology, text[: len(bank)], bank, scale, replicates, config.seed
+    )
+    metrics |= image_metrics | context_metrics | found | sure
     if folder:
-        details |= image_details | context_details | found_details
+        details |= image_details | context_details | found_details | sure_details
         content = results.collect(corpus, split, config, table, metrics, details, seen_labels(trained))
         results.write(folder, content)
         if answers:

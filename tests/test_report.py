@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from medp_clip_jax import report, results
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.eval_input import eval_table
-from medp_clip_jax.evaluators import context_retention, region_recognition, retrieval, zero_shot
+from medp_clip_jax.evaluators import calibration, context_retention, region_recognition, retrieval, zero_shot
 from medp_clip_jax.evaluators.encode import Encoded
 from medp_clip_jax.report import charts, gallery
 from medp_clip_jax.results import NOTICE
@@ -73,13 +73,14 @@ def evaluated(tmp_path, images=10, seed=0):
     more, image_details = zero_shot.evaluate(encoded, text, IDS, 20)
     context, context_details = context_retention.evaluate(encoded, text, IDS)
     found, found_details = retrieval.evaluate(encoded, text, IDS, 20)
+    sure, sure_details = calibration.evaluate(encoded, corpus.ontology, text, IDS, 10.0, 20)
     content = results.collect(
         corpus,
         "test",
         tiny_corpus.config(),
         table,
-        metrics | more | context | found,
-        details | image_details | context_details | found_details,
+        metrics | more | context | found | sure,
+        details | image_details | context_details | found_details | sure_details,
         {"liver"},
     )
     return content, corpus, table, answers

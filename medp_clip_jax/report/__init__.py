@@ -41,7 +41,7 @@ def write_report(
     if answers:
         regions = describe_regions(table, bank)
         kind = next(kind for kind in PREFERENCE if kind in answers)
-        config = content["config"]["eval"]
+        config, details = content["config"]["eval"], content["details"]
         rows = gallery.choose(answers[kind], regions, config["gallery"], content["seed"])
         cards = gallery.pictures(corpus, table, answers[kind], regions, ontology, kind, rows)
         sections = [
@@ -51,7 +51,8 @@ def write_report(
             ("By data set, modality and size", "breakdown", breakdowns(content)),
             ("By label", "labels", by_label(content, ontology)),
             ("Do prompts matter?", "context", context(content)),
-            ("Search", "search", tables.retrieval(content["metrics"], content["details"]["retrieval"])),
+            ("How sure is it?", "calibration", tables.calibration(content["metrics"], details["calibration"])),
+            ("Search", "search", tables.retrieval(content["metrics"], details["retrieval"])),
         ]
     sections += [("Whole images", "images", whole_images(content)), ("Training", "training", training(run_dir))]
     sections = [section for section in sections if section[2]]

@@ -157,6 +157,31 @@ def retrieval(metrics: Mapping[str, float], details: Mapping[str, Any]) -> str:
     return f'{note}<div class="card">{table(["asked by", "search, %", *columns.values()], rows)}</div>'
 
 
+def calibration(metrics: Mapping[str, float], details: Mapping[str, Any]) -> str:
+    """How far probabilities can be trusted, one row per prompt kind, with intervals where they were computed."""
+    columns = {
+        "accuracy": "accuracy",
+        "confidence": "confidence",
+        "ece": "ECE",
+        "absent_auroc_probability": "absent, AUROC",
+        "absent_auroc_cosine": "by cosine",
+        "absent_rejected_probability": "absent rejected",
+        "absent_rejected_cosine": "by cosine",
+    }
+    rows = []
+    for kind, entry in details.items():
+        found = [(metrics[f"calibration/{kind}/{column}"], entry["intervals"].get(column)) for column in columns]
+        rows.append([kind_name(kind), *(_with_range(value, interval) for value, interval in found)])
+    if not rows:
+        return ""
+    note = (
+        "<p>ECE is the mean distance of probability and accuracy over 15 bins. For <em>absent</em> every region is "
+        "asked again without its label and that label's kin, when every answer is wrong: how well the best score tells "
+        "this, and the share rejected by the threshold that keeps 95 % of the others.</p>"
+    )
+    return f'{note}<div class="card">{table(["asked by, %", *columns.values()], rows)}</div>'
+
+
 def points(value: float) -> str:
     """A difference of shares in percentage points, signed."""
     return f"{100 * value:+.1f}".replace("-", "−")
