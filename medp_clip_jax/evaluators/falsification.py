@@ -1,0 +1,177 @@
+"""What would show that prompts cost the global view: image-level metrics with and without prompts, for any fusion.
+
+    python -m medp_clip_jax.evaluators.falsification --checkpoint=RUN_OR_RELEASE --data=CORPUS_OR_FOLDER
+
+Every image is asked four ways: without a prompt, with its smallest region, with a wrong prompt (a box of that region's
+size where the least is annotated), and with sixteen prompts at once. Two embeddings answer for the image: the global
+one of the same pass, which may not change at all, and the region embeddings themselves (their mean), which show how
+much of the image a prompt leaves. Prints a table and writes `falsification.json`.
+"""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from absl import flags, logging
+
+from medp_clip_jax import results, statistics
+from medp_clip_jax.errors import run_cli
+from medp_clip_jax.eval_input import EvalTable, eval_batches, eval_table
+from medp_clip_jax.evaluate import define_flags, from_flags, ontology_for
+from medp_clip_jax.evaluators import zero_shot
+from medp_clip_jax.evaluators.encode import Encoded, encode_labels
+from medp_clip_jax.models.clip import Images, MedPCLIP
+from medp_clip_jax.ontology import Ontology
+from medp_clip_jax.prompts import RegionPrompts
+
+FLAGS = flags.FLAGS
+FILE = "falsification.json"
+ASKED = ("none", "small", "wrong", "sixteen")
+MANY = 16
+TRIES = 64  # places of which the wrong prompt is the one with the least annotated
+
+
+def evaluate(
+    model: Any, params: Any, tokenizer: Any, corpus: Any, split: str, config: Any, ontology: Ontology
+) -> dict[str, Any]:
+    """Image-level metrics per way of asking, as plain values for JSON: `{"global": {way: {metric: value}}, "region":
+    ..., "change": {way: largest difference of the global embedding to that without prompts}}`.
+
+    Metrics are those of `zero_shot`: means over data sets of image labels (`image/...`) and of annotated structures
+    (`presence/...`). Images without any region are left out. Raises InputError where the split has no images.
+    """
+    table = eval_table(corpus, split, tuple(config.data.sources) or None)
+    kept, answers = embed(model, params, corpus, table, config)
+    asked = without(table, kept)
+    ids = sorted({*table.label, *(label for image in asked.images for label in image.image_labels)})
+    text = encode_labels(model, params, tokenizer, ontology, ids, config.input.label_context)
+
+    def metrics(embedding: np.ndarray) -> dict[str, float | None]:
+        flat, _ = zero_shot.evaluate(Encoded(asked, embedding, {}), text, ids, 0)
+        return {name: statistics.rounded(value) for name, value in flat.items() if name.count("/") == 1}
+
+    plain = answers["none"]["global"]
+    numbers: dict[str, Any] = {"global": {}, "region": {}, "change": {}}
+    for way, found in answers.items():
+        numbers["global"][way] = metrics(found["global"])
+        numbers["region"][way] = metrics(found["region"])
+        numbers["change"][way] = float(np.abs(found["global"] - plain).max(initial=0))
+    data = {"name": corpus.directory.name, "split": split, "images": len(kept)}
+    return {"data": data, "fusion": config.model.fusion, "seed": config.seed, "commit": results.commit(), **numbers}
+
+
+def embed(
+    model: Any, params: Any, corpus: Any, table: EvalTable, config: Any
+) -> tuple[np.ndarray, dict[str, dict[str, np.ndarray]]]:
+    """The rows of the images that have regions, and per way of asking their embeddings `global` and `region`, both
+    float32 [images, D] and L2-normalised."""
+    config = ml_collections.ConfigDict(config.to_dict())
+    config.eval.regions = MANY
+    ask = _compiled(ml_collections.FrozenConfigDict(model.config))
+    kept = np.unique(table.image_index)
+    shape = (len(table.images), config.model.embed)
+    found = {way: {name: np.zeros(shape, np.float32) for name in ("global", "region")} for way in ASKED}
+    done: set[int] = set()  # further rows of an image hold its further regions
+    for batch in eval_batches(corpus, table, config, ("mask",)):
+        images, each = Images(batch["image"], batch["rectangle"]), batch["image_row"].tolist()
+        first = [row for row, image in enumerate(each) if image >= 0 and image not in {*done, *each[:row]}]
+        for way, prompts in asked_of(batch["prompts"]["mask"], batch["region_row"], table, config.seed).items():
+            whole, regions = jax.device_get(ask(params, images, prompts))
+            found[way]["global"][batch["image_row"][first]] = whole[first]
+            found[way]["region"][batch["image_row"][first]] = regions[first]
+        done |= set(each)
+    return kept, {way: {name: value[kept] for name, value in each.items()} for way, each in found.items()}
+
+
+@functools.lru_cache(maxsize=4)
+def _compiled(config: ml_collections.FrozenConfigDict) -> Any:
+    """Global embeddings and normalised means of region embeddings, in the very pass that training makes."""
+    module = MedPCLIP(config)
+
+    @jax.jit
+    def ask(params: Any, images: Images, prompts: RegionPrompts) -> tuple[jax.Array, jax.Array]:
+        tokens = jnp.zeros((len(images.pixels), config.text.context), jnp.int32)
+        whole, regions, _ = module.apply({"params": params}, images, prompts, tokens)
+        weights = prompts.valid[..., None].astype(regions.dtype)
+        mean = (regions * weights).sum(1) / jnp.maximum(weights.sum(1), 1)
+        return whole, mean / jnp.maximum(jnp.linalg.norm(mean, axis=-1, keepdims=True), 1e-12)
+
+    return ask
+
+
+def asked_of(masks: RegionPrompts, rows: np.ndarray, table: EvalTable, seed: int) -> dict[str, RegionPrompts]:
+    """The prompts of each way of `ASKED` from the mask prompts of a batch, whose regions are `rows` int [batch,
+    regions] of the table (-1 is padding): one per image, or `MANY`, repeated where there are fewer."""
+    batch = len(rows)
+    count = (rows >= 0).sum(1)
+    area = np.where(rows >= 0, table.area_fraction[np.maximum(rows, 0)] if len(table.label) else np.inf, np.inf)
+    small, many = area.argmin(1)[:, None], np.arange(MANY) % np.maximum(count, 1)[:, None]
+
+    def pick(places: np.ndarray) -> RegionPrompts:
+        def take(x: Any) -> np.ndarray:
+            x = np.asarray(x)
+            return np.take_along_axis(x, places.reshape(*places.shape, *[1] * (x.ndim - 2)), 1)
+
+        return RegionPrompts(**{f.name: take(getattr(masks, f.name)) for f in dataclasses.fields(masks)})
+
+    wrong = RegionPrompts.none(batch)
+    for row in np.flatnonzero(count):
+        box = wrong_box(table, rows[row][rows[row] >= 0], seed)
+        wrong.boxes[row, 0], wrong.box_valid[row, 0] = box, True
+    return {"none": RegionPrompts.none(batch), "small": pick(small), "wrong": wrong, "sixteen": pick(many)}
+
+
+def wrong_box(table: EvalTable, rows: np.ndarray, seed: int) -> np.ndarray:
+    """A box in [0, 1] of the image with the size of the smallest of the regions `rows` of one image, where the boxes of
+    the image's regions cover the least of it; float32 [4]."""
+    image = int(table.image_index[rows[0]])
+    size = np.tile([table.images[image].width, table.images[image].height], 2)
+    every = table.box[table.image_index == image] / size
+    smallest = table.box[rows[table.area_fraction[rows].argmin()]] / size
+    extent = smallest[2:] - smallest[:2]
+    low = np.random.default_rng((seed, image)).uniform(size=(TRIES, 2)) * np.maximum(1 - extent, 0)
+    boxes = np.concatenate([low, low + extent], 1)
+    shared = np.minimum(boxes[:, None, 2:], every[:, 2:]) - np.maximum(boxes[:, None, :2], every[:, :2])
+    return boxes[np.maximum(shared, 0).prod(-1).sum(1).argmin()].clip(0, 1).astype(np.float32)
+
+
+def without(table: EvalTable, kept: np.ndarray) -> EvalTable:
+    """The table of the images `kept` (ascending rows), which are all that have regions."""
+    return dataclasses.replace(
+        table,
+        images=[table.images[image] for image in kept],
+        records=[table.records[image] for image in kept],
+        image_index=np.searchsorted(kept, table.image_index).astype(np.int32),
+    )
+
+
+def screen_table(numbers: dict[str, Any]) -> str:
+    """Image-level metrics in % as text: a row per embedding and way of asking."""
+    names = list(numbers["global"]["none"])
+    lines = [f"{'answered by':<12}{'asked with':<10}" + "".join(f"{name:>26}" for name in names)]
+    for embedding in ("global", "region"):
+        for way in ASKED:
+            cells = [numbers[embedding][way][name] for name in names]
+            lines.append(f"{embedding:<12}{way:<10}" + "".join(f"{results.percent(value):>26}" for value in cells))
+    most = max(numbers["change"].values())
+    return "\n".join([*lines, f"the global embedding changes by at most {most:.1e} in any coordinate"])
+
+
+def main(argv: Sequence[str]) -> None:
+    logging.set_verbosity(logging.WARNING)
+    o = from_flags(argv)
+    ontology = ontology_for(o.run_dir, o.corpus)
+    numbers = evaluate(o.model, o.params, o.processor.tokenizer, o.corpus, FLAGS.split, o.config, ontology)
+    (o.output / FILE).write_text(json.dumps(numbers, indent=1) + "\n")
+    print(f"{screen_table(numbers)}\n\n{results.NOTICE}\nnumbers: {o.output / FILE}")
+
+
+if __name__ == "__main__":
+    define_flags()
+    run_cli(main)

@@ -1,0 +1,121 @@
+"""The falsification test: what is asked, and that no fusion lets a prompt reach the global embedding."""
+
+import json
+import subprocess
+import sys
+import types
+
+import corpus_cases
+import numpy as np
+import pytest
+import tiny_corpus
+import tiny_run
+
+from medp_clip_jax import api
+from medp_clip_jax.eval_input import eval_batches, eval_table
+from medp_clip_jax.evaluators import falsification
+from medp_clip_jax.evaluators.encode import encode_corpus
+from medp_clip_jax.models.fusion_baselines import FUSIONS
+
+
+def tokens(texts, length):
+    return tiny_corpus.tokenizer(texts, length) + 1
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    """Images with 0 to 18 regions: none, one, some, and more than are asked at once."""
+    rng = np.random.default_rng(0)
+    records = [
+        tiny_corpus.random_example(rng, str(i), regions, image_labels=(("liver", "cell")[i % 2],))
+        for i, regions in enumerate((0, 1, 5, 18, 3, 2))
+    ]
+    made = tiny_corpus.corpus({"tiny": {"test": records}})
+    made.labels, made.directory = ("cell", "left_kidney", "liver", "nodule"), types.SimpleNamespace(name="tiny")
+    return made
+
+
+def prepared(fusion="tokens"):
+    config = tiny_run.config()
+    config.model.fusion = fusion
+    config.eval.update(batch_size=3, regions=3)
+    model = api.Model(config.model)
+    return config, model, tiny_run.parameters(model)
+
+
+def test_every_image_is_asked_by_its_smallest_region_a_wrong_place_and_sixteen(corpus):
+    config, _, _ = prepared()
+    config.eval.regions = falsification.MANY
+    table = eval_table(corpus, "test")
+    for batch in eval_batches(corpus, table, config, ("mask",)):
+        rows, masks = batch["region_row"], batch["prompts"]["mask"]
+        asked = falsification.asked_of(masks, rows, table, 0)
+        assert {way: prompts.valid.shape[1] for way, prompts in asked.items()} == {
+            "none": 1,
+            "small": 1,
+            "wrong": 1,
+            "sixteen": 16,
+        }
+        for row, regions in enumerate(rows):
+            regions = regions[regions >= 0]
+            if not len(regions):
+                assert not asked["wrong"].box_valid[row].any() and not asked["small"].valid[row].any()
+                continue
+            smallest = table.area_fraction[regions].argmin()
+            assert (asked["small"].masks[row, 0] == masks.masks[row, smallest]).all()
+            assert asked["sixteen"].valid[row].all()
+            repeated = np.arange(16) % len(regions)
+            assert (asked["sixteen"].masks[row] == masks.masks[row][repeated]).all()
+            x0, y0, x1, y1 = asked["wrong"].boxes[row, 0]
+            assert 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1 and asked["wrong"].box_valid[row, 0]
+
+
+def test_the_wrong_place_is_one_where_nothing_is_annotated_if_there_is_any():
+    mask = np.zeros((40, 48), bool)
+    mask[:, :20] = True
+    small = np.zeros((40, 48), bool)
+    small[2:6, 2:8] = True
+    example = tiny_corpus.example([tiny_corpus.region("liver", mask), tiny_corpus.region("cell", small)])
+    table = eval_table(tiny_corpus.corpus({"tiny": {"test": [example]}}), "test")
+    for seed in range(5):
+        x0, y0, x1, y1 = falsification.wrong_box(table, np.arange(2), seed)
+        assert x0 >= 20 / 48 and np.allclose([x1 - x0, y1 - y0], [6 / 48, 4 / 40])
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_prompts_leave_the_global_embedding_alone_and_change_those_of_regions(corpus, fusion):
+    config, model, params = prepared(fusion)
+    table = eval_table(corpus, "test")
+    kept, found = falsification.embed(model, params, corpus, table, config)
+    assert kept.tolist() == [1, 2, 3, 4, 5]
+    image = encode_corpus(model, params, corpus, "test", config, ()).image
+    for way, each in found.items():
+        np.testing.assert_allclose(each["global"], image[kept], atol=2e-6)
+        np.testing.assert_allclose(np.linalg.norm(each["region"], axis=1), 1, atol=1e-5)
+        moved = np.abs(each["region"] - each["global"]).max()
+        assert moved < 2e-6 if way == "none" else moved > 1e-3
+    # An image with one region says sixteen times the same.
+    np.testing.assert_allclose(found["sixteen"]["region"][0], found["small"]["region"][0], atol=2e-6)
+
+
+def test_numbers_are_those_of_the_image_evaluator(corpus):
+    config, model, params = prepared()
+    numbers = falsification.evaluate(model, params, tokens, corpus, "test", config, corpus.ontology)
+    json.dumps(numbers)
+    assert numbers["data"]["images"] == 5 and numbers["fusion"] == "tokens"
+    assert all(value < 2e-6 for value in numbers["change"].values())
+    assert numbers["global"]["none"] == numbers["global"]["sixteen"] == numbers["region"]["none"]
+    assert {"image/accuracy", "image/balanced_accuracy"} <= set(numbers["global"]["none"])
+    table = falsification.screen_table(numbers)
+    assert len(table.splitlines()) == 10 and "image/accuracy" in table
+
+
+def test_the_command_writes_its_numbers(tmp_path):
+    run, data = tiny_run.write_run(tmp_path / "run"), corpus_cases.write_folder(tmp_path / "own")
+    command = [sys.executable, "-m", "medp_clip_jax.evaluators.falsification"]
+    given = [f"--checkpoint={run}", f"--data={data}", f"--output={tmp_path / 'out'}"]
+    done = subprocess.run([*command, *given], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "sixteen" in done.stdout and "region" in json.loads((tmp_path / "out" / falsification.FILE).read_text())
+    refused = subprocess.run([*command, f"--data={data}"], capture_output=True, text=True, check=False)
+    assert refused.returncode == 2 and "--checkpoint" in refused.stderr and "Traceback" not in refused.stderr
