@@ -1,6 +1,7 @@
 """Evaluates a trained model on a corpus, or on any folder of the region schema.
 
     python -m medp_clip_jax.evaluate --checkpoint=RUN_OR_RELEASE --data=CORPUS_OR_FOLDER [--split=test] [--output=DIR]
+    python -m medp_clip_jax.evaluate --checkpoint=RUN_OR_RELEASE --data=FOLDER --eval=configs/evals/covid_ct.py
 
 prints a table and writes results.json, predictions.npz (for `medp_clip_jax.compare`) and report.html into the output.
 """
@@ -18,7 +19,7 @@ import jax
 import numpy as np
 from absl import flags, logging
 
-from medp_clip_jax import api, ontology_merge, processes, release, results
+from medp_clip_jax import api, eval_sets, ontology_merge, processes, release, results
 from medp_clip_jax.config import load_config
 from medp_clip_jax.corpus import MANIFEST, Corpus, ensure_corpus, open_corpus
 from medp_clip_jax.errors import InputError, run_cli
@@ -206,13 +207,16 @@ class Opened:
     config: Any
     output: pathlib.Path
     corpus: Corpus
+    ontology: Ontology
+    known: eval_sets.EvalSet | None  # the published set that the data are, if --eval names one
 
 
 def define_flags() -> None:
     """The flags that every evaluation command has."""
     flags.DEFINE_string("checkpoint", None, "A training run, or a release: folder or name on the Hub.")
     flags.DEFINE_string("data", None, "A corpus, or a folder of the region schema (images.jsonl, annotations.jsonl).")
-    flags.DEFINE_string("split", "test", "Split to evaluate; all of a folder without splits.json.")
+    flags.DEFINE_string("eval", None, "Definition of a published set, configs/evals/NAME.py, in whose layout DATA is.")
+    flags.DEFINE_string("split", None, "Split: test or that of --eval if not given; all of a folder without splits.")
     flags.DEFINE_string("output", None, "Where to write; evaluation/DATA-SPLIT in the run if not given.")
     flags.DEFINE_list("sources", [], "Sources of the corpus to evaluate; all if not given.")
 
@@ -224,13 +228,21 @@ def from_flags(argv: Sequence[str]) -> Opened:
         raise InputError(f"unexpected argument {argv[1]!r}: options start with -- (see --help)")
     if not FLAGS.checkpoint or not FLAGS.data:
         raise InputError("expected --checkpoint=RUN_OR_RELEASE and --data=CORPUS_OR_FOLDER")
+    known = eval_sets.read(FLAGS.eval) if FLAGS.eval else None
+    FLAGS.split = FLAGS.split or (known.split if known else "test")
     run_dir = locate(FLAGS.checkpoint)
     # Loading first: a wrong run folder should not cost the build of a corpus.
     model, params, processor = api.load(run_dir)
     config = load_config_for(run_dir, FLAGS.sources)
-    output = output_for(run_dir, FLAGS.data, FLAGS.split, FLAGS.output)
-    corpus = open_data(FLAGS.data, FLAGS.split, output / "corpus")
-    return Opened(run_dir, model, params, processor, config, output, corpus)
+    output = output_for(run_dir, known.name if known else FLAGS.data, FLAGS.split, FLAGS.output)
+    if known is None:
+        corpus = open_data(FLAGS.data, FLAGS.split, output / "corpus")
+    else:
+        corpus = eval_sets.build(known, FLAGS.data, output / "corpus")
+    ontology = ontology_for(run_dir, corpus)
+    if known and known.sentences:
+        ontology = eval_sets.Asked(ontology, known.sentences)
+    return Opened(run_dir, model, params, processor, config, output, corpus, ontology, known)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -239,12 +251,14 @@ def main(argv: Sequence[str]) -> None:
         raise InputError(f"--kinds: expected some of {', '.join(EVALUATED)}, got {unknown[0]!r}")
     logging.set_verbosity(logging.WARNING)  # checkpoints and data sets announce every file otherwise
     o = from_flags(argv)
-    ontology = ontology_for(o.run_dir, o.corpus)
+    kinds = FLAGS.kinds or (o.known.kinds if o.known else None)
     metrics = run_evaluation(
-        o.model, o.params, o.processor, o.corpus, FLAGS.split, o.config, FLAGS.kinds, ontology, o.output, o.run_dir
+        o.model, o.params, o.processor, o.corpus, FLAGS.split, o.config, kinds, o.ontology, o.output, o.run_dir
     )
     print(results.screen_table(metrics))
-    seen = seen_labels(read_trained(o.run_dir, ontology))
+    if o.known:
+        print(f"\n{eval_sets.headline(o.known, metrics)}")
+    seen = seen_labels(read_trained(o.run_dir, o.ontology))
     if seen is not None and (new := [label for label in o.corpus.labels if label not in seen]):
         print(f"\n{len(new)} of {len(o.corpus.labels)} labels were not seen in training: {', '.join(new)}")
     print(f"\n{results.NOTICE}\nreport: {o.output / 'report.html'}")

@@ -21,7 +21,6 @@ import hashlib
 import itertools
 import pathlib
 import re
-import runpy
 import shlex
 import signal
 import subprocess
@@ -30,10 +29,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import ml_collections
 from absl import flags
 
-from medp_clip_jax import results, sweep_table
+from medp_clip_jax import definitions, results, sweep_table
 from medp_clip_jax.errors import InputError, run_cli
 from medp_clip_jax.processes import EXIT_PREEMPTED
 
@@ -57,15 +55,7 @@ def read_sweep(path: str) -> Sweep:
     Raises:
       InputError: there is no such file or function, or what it returns is not a sweep.
     """
-    file, _, argument = path.partition(":")
-    try:
-        found = runpy.run_path(file)["get_sweep"](*([argument] if argument else []))
-    except OSError as error:
-        raise InputError(f"--config={path}: {error.strerror}; expected a file with get_sweep()") from error
-    except KeyError as error:
-        raise InputError(f"--config={path}: expected a function get_sweep() in it, found no {error}") from error
-    if not isinstance(found, ml_collections.ConfigDict) or set(found) - set(FIELDS):
-        raise InputError(f"{path}: get_sweep() must return a ConfigDict with fields among {', '.join(FIELDS)}")
+    found = definitions.read(path, "get_sweep", FIELDS, "config")
     grid = found.get("grid", ())
     for pair in grid:
         if not (isinstance(pair, (tuple, list)) and len(pair) == 2 and isinstance(pair[1], (tuple, list)) and pair[1]):

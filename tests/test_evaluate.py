@@ -164,7 +164,7 @@ def test_a_release_is_evaluated_as_its_run_is_and_left_alone(monkeypatch, run, f
 
 
 def options(monkeypatch, **values):
-    defaults = {"checkpoint": None, "data": None, "split": "test", "output": None, "kinds": None, "sources": []}
+    defaults = dict.fromkeys(("checkpoint", "data", "eval", "split", "output", "kinds")) | {"sources": []}
     monkeypatch.setattr(evaluate, "FLAGS", types.SimpleNamespace(**{**defaults, **values}))
 
 

@@ -23,7 +23,7 @@ from absl import flags, logging
 from medp_clip_jax import results, statistics
 from medp_clip_jax.errors import run_cli
 from medp_clip_jax.eval_input import EvalTable, eval_batches, eval_table
-from medp_clip_jax.evaluate import define_flags, from_flags, ontology_for
+from medp_clip_jax.evaluate import define_flags, from_flags
 from medp_clip_jax.evaluators import zero_shot
 from medp_clip_jax.evaluators.encode import Encoded, encode_labels
 from medp_clip_jax.models.clip import Images, MedPCLIP
@@ -166,8 +166,7 @@ def screen_table(numbers: dict[str, Any]) -> str:
 def main(argv: Sequence[str]) -> None:
     logging.set_verbosity(logging.WARNING)
     o = from_flags(argv)
-    ontology = ontology_for(o.run_dir, o.corpus)
-    numbers = evaluate(o.model, o.params, o.processor.tokenizer, o.corpus, FLAGS.split, o.config, ontology)
+    numbers = evaluate(o.model, o.params, o.processor.tokenizer, o.corpus, FLAGS.split, o.config, o.ontology)
     (o.output / FILE).write_text(json.dumps(numbers, indent=1) + "\n")
     print(f"{screen_table(numbers)}\n\n{results.NOTICE}\nnumbers: {o.output / FILE}")
 

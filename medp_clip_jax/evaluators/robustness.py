@@ -15,7 +15,7 @@ from absl import flags, logging
 
 from medp_clip_jax import results, statistics
 from medp_clip_jax.errors import InputError, run_cli
-from medp_clip_jax.evaluate import define_flags, from_flags, ontology_for, read_trained
+from medp_clip_jax.evaluate import define_flags, from_flags, read_trained
 from medp_clip_jax.evaluators import region_recognition
 from medp_clip_jax.evaluators.encode import Encoded, encode_corpus, encode_labels
 from medp_clip_jax.evaluators.image_changes import STRENGTHS, ChangedCorpus
@@ -110,10 +110,9 @@ def main(argv: Sequence[str]) -> None:
         raise InputError(f"--kinds: expected some of {', '.join(EXACT)}, got {unknown[0]!r}")
     logging.set_verbosity(logging.WARNING)
     o = from_flags(argv)
-    ontology = ontology_for(o.run_dir, o.corpus)
-    trained = read_trained(o.run_dir, ontology).get("labels", ())
+    trained = read_trained(o.run_dir, o.ontology).get("labels", ())
     numbers = evaluate(
-        o.model, o.params, o.processor.tokenizer, o.corpus, FLAGS.split, o.config, ontology, FLAGS.kinds, trained
+        o.model, o.params, o.processor.tokenizer, o.corpus, FLAGS.split, o.config, o.ontology, FLAGS.kinds, trained
     )
     (o.output / FILE).write_text(json.dumps(numbers, indent=1) + "\n")
     print(f"{screen_table(numbers)}\n\n{results.NOTICE}\nnumbers: {o.output / FILE}")

@@ -17,7 +17,7 @@ from sklearn.metrics import roc_auc_score
 from medp_clip_jax import api, results, spans, statistics, text_masks
 from medp_clip_jax.errors import InputError, run_cli
 from medp_clip_jax.eval_input import EvalTable, eval_batches, eval_table
-from medp_clip_jax.evaluate import define_flags, from_flags, ontology_for
+from medp_clip_jax.evaluate import define_flags, from_flags
 from medp_clip_jax.evaluators import mask_metrics
 from medp_clip_jax.evaluators.encode import encode_labels
 from medp_clip_jax.mask_images import on_image
@@ -161,9 +161,8 @@ def screen_table(numbers: dict[str, Any]) -> str:
 
 def main(argv: Sequence[str]) -> None:
     o = from_flags(argv)
-    ontology = ontology_for(o.run_dir, o.corpus)
     numbers = evaluate(
-        o.model, o.params, o.processor.tokenizer, o.corpus, FLAGS.split, o.config, ontology, threshold=FLAGS.threshold
+        o.model, o.params, o.processor.tokenizer, o.corpus, FLAGS.split, o.config, o.ontology, threshold=FLAGS.threshold
     )
     (o.output / "text_to_mask.json").write_text(json.dumps(numbers, indent=1) + "\n")
     print(f"protocol text\n{screen_table(numbers)}\n\n{results.NOTICE}\nnumbers: {o.output}")

@@ -1,0 +1,30 @@
+"""BTCV: thirteen abdominal organs, all scans with public labels."""
+
+import ml_collections
+
+
+def get_eval() -> ml_collections.ConfigDict:
+    known = ml_collections.ConfigDict()
+    known.title = "BTCV"
+    known.page = "https://www.synapse.org/Synapse:syn3193805/wiki/217789"
+    known.licence = "after registration with Synapse, not to be passed on"
+    known.files = (
+        ("Training/img/*.nii.gz|img/*.nii.gz|imagesTr/*.nii.gz", "volumes"),
+        ("Training/label/*.nii.gz|label/*.nii.gz|labelsTr/*.nii.gz", "label maps"),
+    )
+    known.build = (
+        "--source=btcv",
+        "--option=ids=keep",
+        "--split=test",
+    )
+    known.split = "test"
+    known.kinds = ("mask", "box", "point", "crop", "none")
+    known.metrics = (
+        "region/mask/macro",
+        "region/mask/within_image",
+        "region/box/macro",
+        "region/box/within_image",
+        "region/point/macro",
+        "region/point/within_image",
+    )
+    return known

@@ -1,0 +1,27 @@
+"""IMed-361M (arXiv 2411.12814): regions of the test lists of its data sets."""
+
+import ml_collections
+
+
+def get_eval() -> ml_collections.ConfigDict:
+    known = ml_collections.ConfigDict()
+    known.title = "IMed-361M"
+    known.page = "https://github.com/uni-medical/IMIS-Bench"
+    known.licence = "see its page, and those of the sets in it"
+    known.files = (
+        ("dataset.json|*/dataset.json", "the table of a data set"),
+        ("image/*|*/image/*", "images"),
+        ("label/*.npz|*/label/*.npz", "label stacks"),
+    )
+    known.build = ("--source=imed361m",)
+    known.split = "test"
+    known.kinds = ("mask", "box", "point", "crop", "none")
+    known.metrics = (
+        "region/mask/macro",
+        "region/mask/within_image",
+        "region/box/macro",
+        "region/box/within_image",
+        "region/point/macro",
+        "region/point/within_image",
+    )
+    return known

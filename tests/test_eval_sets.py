@@ -1,0 +1,94 @@
+"""Every published evaluation set, on a tiny copy in its exact layout: found, built, and asked as it is defined."""
+
+import pathlib
+import subprocess
+import sys
+
+import pytest
+import tiny_run
+from eval_set_cases import COPIES
+
+from medp_clip_jax import eval_sets
+from medp_clip_jax.errors import InputError
+
+HOME = pathlib.Path(__file__).parents[1] / "configs/evals"
+SETS = sorted(path.stem for path in HOME.glob("*.py") if path.stem != "__init__")
+
+
+def definition(name):
+    return eval_sets.read(str(HOME / f"{name}.py"))
+
+
+def test_every_definition_has_a_tiny_copy():
+    assert sorted(COPIES) == SETS
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_a_copy_in_the_published_layout_is_built_as_defined(name, tmp_path):
+    known, folder = definition(name), COPIES[name](tmp_path / "copy")
+    assert known.page.startswith("https://") and eval_sets.missing(known, folder) == []
+    corpus = eval_sets.build(known, str(folder), tmp_path / "cache")
+    (source,) = corpus.sources
+    records = corpus.source(source, known.split)
+    assert len(records)
+    if known.metrics[0].startswith("image/"):
+        # Metrics are named after the source that the build makes.
+        assert {metric.split("/")[1] for metric in known.metrics if metric.startswith("image/")} == {source}
+        assert all(record.image_labels for record in records)
+    else:
+        assert any(record.regions for record in records)
+    if known.sentences:
+        assert set(corpus.image_label_counts(known.split)) == set(known.sentences)
+        asked = eval_sets.Asked(corpus.ontology, known.sentences)
+        assert all(asked.sentences(label) == texts for label, texts in known.sentences.items())
+        other = next(label for label in asked if label not in known.sentences)
+        assert asked.sentences(other) == corpus.ontology.sentences(other)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_what_is_missing_is_named_before_anything_is_built(name, tmp_path):
+    known = definition(name)
+    (tmp_path / "copy").mkdir()
+    with pytest.raises(InputError) as raised:
+        eval_sets.build(known, str(tmp_path / "copy"), tmp_path / "cache")
+    for pattern, what in known.files:
+        assert what in str(raised.value) and pattern.split("|")[0] in str(raised.value)
+    assert known.page in str(raised.value) and not (tmp_path / "cache").exists()
+
+
+def test_an_incomplete_copy_is_refused(tmp_path):
+    known, folder = definition("nct_crc"), COPIES["nct_crc"](tmp_path / "copy")
+    (folder / "TUM/TUM-TCGA-AAICEQFN.tif").rename(folder / "TUM/notes.txt")
+    with pytest.raises(InputError, match="holds nothing of colorectal_adenocarcinoma_epithelium"):
+        eval_sets.build(known, str(folder), tmp_path / "cache")
+    with pytest.raises(InputError, match="not a folder"):
+        eval_sets.build(known, str(tmp_path / "nothing"), tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def get_eval():\n    return 1\n", "must return a ConfigDict"),
+        ("get_sweep = 1\n", "expected a function get_eval"),
+        (
+            "import ml_collections\ndef get_eval():\n    return ml_collections.ConfigDict({'title': 'x'})\n",
+            "leaves out page, licence",
+        ),
+    ],
+)
+def test_a_file_that_is_no_definition_is_refused(text, message, tmp_path):
+    (tmp_path / "mine.py").write_text(text)
+    with pytest.raises(InputError, match=message):
+        eval_sets.read(str(tmp_path / "mine.py"))
+
+
+def test_the_command_evaluates_a_set_and_reports_its_own_metrics(tmp_path):
+    run, folder = tiny_run.write_run(tmp_path / "run"), COPIES["covid_ct"](tmp_path / "copy")
+    command = [sys.executable, "-m", "medp_clip_jax.evaluate", f"--checkpoint={run}", f"--eval={HOME / 'covid_ct.py'}"]
+    done = subprocess.run([*command, f"--data={folder}"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "COVID-CT, split test" in done.stdout and "image/covid_ct/accuracy" in done.stdout
+    assert (run / "evaluation/covid_ct-test/results.json").is_file()
+    refused = subprocess.run([*command, f"--data={tmp_path}"], capture_output=True, text=True, check=False)
+    assert refused.returncode == 2 and "Traceback" not in refused.stderr
+    assert "not as COVID-CT is published" in refused.stderr and "CT_COVID.zip" in refused.stderr
