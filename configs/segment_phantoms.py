@@ -21,8 +21,8 @@ def get_config(init: str = "releases/smoke"):
     config.segment.projection = 0.0  # every region has a mask
     config.optim.frozen = ("visual", "text", "fusion")
     config.segment.update(regions=4, rounds=3, unroll=3)  # convolutions in a loop are slow on CPUs
-    config.input.batch_size = 16
+    config.input.batch_size = 8
 
     config.eval.kinds = ("mask", "box", "segmented", "point", "none", "crop")
-    config.train.steps = 1200
+    config.train.steps = 2000
     return config

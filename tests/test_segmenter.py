@@ -86,6 +86,24 @@ def test_previous_logits_matter_and_zeros_are_none():
     assert np.abs(again.logits - found.logits).max() > 1e-2
 
 
+def test_a_correction_begins_with_the_last_answer_and_clicks_are_obeyed_where_they_are():
+    silent = params()["segmenter"] | {"weights": jax.tree.map(jnp.zeros_like, params()["segmenter"]["weights"])}
+    mute = params() | {"segmenter": silent}
+    asked = RegionPrompts.none(2, 1)
+    first = model().segment(mute, features(), asked)
+    assert not first.logits.any()
+    last = first.replace(logits=jnp.linspace(-9, 9, SIDE * SIDE).reshape(1, 1, SIDE, SIDE).repeat(2, 0))
+    again = model().segment(mute, features(), asked, last)
+    np.testing.assert_allclose(again.logits, jnp.clip(last.logits, -segmenter.START, segmenter.START), atol=1e-6)
+    cell = (np.array([[5, 3], [9, 12]]) + 0.5) / SIDE  # (x, y) on the canvas
+    clicked = asked.replace(points=cell[None, None].repeat(2, 0), point_labels=np.int32([[[1, 0]]]).repeat(2, 0))
+    shown = np.asarray(model().segment(mute, features(), clicked).logits)[0, 0]  # this image fills the canvas
+    strength = float(silent["obeyed"])
+    assert shown[3, 5] == pytest.approx(strength, abs=1e-3) and shown[12, 9] == pytest.approx(-strength, abs=1e-3)
+    assert shown.argmax() == 3 * SIDE + 5 and shown.argmin() == 12 * SIDE + 9
+    assert np.abs(shown[:, 15]).max() < 1e-2 and shown[3, 6] == pytest.approx(strength * np.exp(-0.5), rel=1e-3)
+
+
 @pytest.mark.parametrize(
     ("size", "patch", "stride"), [(224, 14, 4), (224, 16, 4), (336, 14, 4), (64, 8, 2), (224, 32, 8)]
 )

@@ -1,5 +1,6 @@
 """What the mask decoder reads beside the patches: detail of the pixels, maps of the prompts, what looks like them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -65,6 +66,16 @@ def prompt_maps(prompts: RegionPrompts, previous: Array | None, rectangle: Array
     2 * cells] take the mask's place; 0 says nothing.
     """
     window = canvas_window(rectangle)[:, None]
+    box = jnp.where(flag(prompts.box_valid), 2 * box_share(prompts, window, 2 * cells) - 1, 0)
+    mask = jnp.where(flag(prompts.mask_valid), 2 * mask_share(prompts, window, 2 * cells) - 1, 0)
+    if previous is not None:
+        mask = jnp.where(jnp.any(previous != 0, (2, 3), keepdims=True), jnp.tanh(previous / 4), mask)
+    return click_traces(prompts, rectangle, cells, REACH), jnp.stack([box, mask], -1)
+
+
+def click_traces(prompts: RegionPrompts, rectangle: Array, cells: int, reach: Sequence[float]) -> Array:
+    """The largest Gaussian of any inside click, then of any outside click, for each width in `reach` (in canvas sides;
+    0 is a cell): [batch, regions, cells, cells, 2 * widths]."""
     low, extent = rectangle[:, None, None, :2], (rectangle[:, 2:] - rectangle[:, :2])[:, None, None]
     points = low + jnp.asarray(prompts.points) * extent  # on the canvas
     centres = (jnp.arange(cells) + 0.5) / cells
@@ -72,14 +83,10 @@ def prompt_maps(prompts: RegionPrompts, previous: Array | None, rectangle: Array
     labels = jnp.asarray(prompts.point_labels)[..., None]
     traces = []
     for label in (1, 0):
-        for width in (reach or 1 / cells for reach in REACH):
+        for width in (one or 1 / cells for one in reach):
             x, y = (jnp.exp(-d / (2 * width**2)) for d in (dx, jnp.where(labels == label, dy, jnp.inf)))
             traces.append((y[..., :, None] * x[..., None, :]).max(2))
-    box = jnp.where(flag(prompts.box_valid), 2 * box_share(prompts, window, 2 * cells) - 1, 0)
-    mask = jnp.where(flag(prompts.mask_valid), 2 * mask_share(prompts, window, 2 * cells) - 1, 0)
-    if previous is not None:
-        mask = jnp.where(jnp.any(previous != 0, (2, 3), keepdims=True), jnp.tanh(previous / 4), mask)
-    return jnp.stack(traces, -1), jnp.stack([box, mask], -1)
+    return jnp.stack(traces, -1)
 
 
 def flag(valid: Array) -> Array:

@@ -1,10 +1,10 @@
 """The mask decoder: prompts to masks, from features that the image tower has kept.
 
 Its shape is that of SAM (arXiv 2304.02643): mask tokens and the patches attend to each other, the patches are enlarged,
-and each mask token becomes the weights of a linear classifier of pixels. Four things differ. Prompts come as one token
+and each mask token becomes the weights of a linear classifier of pixels. Five things differ. Prompts come as one token
 of the region stream and as maps beside the patches, a stem of convolutions that all regions share brings back what lies
-inside a patch, places are compared with those that are marked, and a classifier answers for 2 x 2 pixels at once, so
-that masks are twice as fine as the stem.
+inside a patch, places are compared with those that are marked, a classifier answers for 2 x 2 pixels at once, so that
+masks are twice as fine as the stem, and a click decides its own pixel and a correction begins with the last answer.
 """
 
 from typing import Any
@@ -16,11 +16,12 @@ import jax.numpy as jnp
 from einops import rearrange, reduce
 
 from medp_clip_jax.models.layers import LayerNorm, constrain
-from medp_clip_jax.models.mask_inputs import Likeness, Stem, by_patch, flag, places, prompt_maps
+from medp_clip_jax.models.mask_inputs import Likeness, Stem, by_patch, click_traces, flag, places, prompt_maps
 from medp_clip_jax.models.vit import ImageFeatures
 from medp_clip_jax.prompts import RegionPrompts, mask_share
 
 Array = jax.Array
+START = 6.0  # logits of the last answer that a correction begins with, at most
 CANDIDATES = 3  # masks for a single click, which may mean a part or the whole
 
 
@@ -141,6 +142,7 @@ class Segmenter(nn.Module):
         self.weigh, self.weights = self._dense(s.width), self._dense(4 * (s.detail // 2))
         self.judge, self.iou = self._dense(s.width), self._dense(1 + CANDIDATES)
         self.find, self.present = self._dense(s.width), self._dense(1)
+        self.obeyed = self.param("obeyed", nn.initializers.constant(4.0), ())
 
     def look(self, features: ImageFeatures) -> dict[str, Array]:
         """What the decoder reads of images whatever the prompts, kept as `features.detail`."""
@@ -190,6 +192,10 @@ class Segmenter(nn.Module):
         weights = rearrange(weights, "b k t (s c) -> b k t s c", s=4)
         masks = jnp.einsum("bktsc,bkyxc->bktyxs", weights, pixels).astype(jnp.float32)
         masks = rearrange(masks, "b k t y x (p q) -> b k t (y p) (x q)", p=2)
+        sharp = click_traces(prompts, features.rectangle, masks.shape[-1], (0.0,))  # clicks are obeyed where they are
+        masks = masks + self.obeyed * (sharp[..., 0] - sharp[..., 1])[:, :, None]
+        if previous is not None:  # a correction begins with the last answer
+            masks = masks + jnp.clip(previous, -START, START)[:, :, None]
         iou = nn.sigmoid(self.iou(nn.gelu(self.judge(tokens[:, :, count])))[..., :asked].astype(jnp.float32))
         present = self.present(nn.gelu(self.find(tokens[:, :, count + 1]))).astype(jnp.float32)[..., 0]
         return Decoded(constrain(masks, "batch", None, None, None, None), iou, present)
