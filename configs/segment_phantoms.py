@@ -3,8 +3,8 @@
     python -m medp_clip_jax.export runs/smoke --output=releases/smoke
     python -m medp_clip_jax.train --config=configs/segment_phantoms.py:releases/smoke
 
-Another folder is named after the colon. Region embeddings stay as they were, to the bit. How good it gets is not yet
-measured to the end: docs/segmentation.md.
+Another folder is named after the colon. Region embeddings stay as they were, to the bit. How good it gets:
+docs/segmentation.md.
 """
 
 from configs import smoke

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medp_clip_jax import canvas
+from medp_clip_jax import augment, canvas
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.processor import Processor
 from medp_clip_jax.readers import read_image
@@ -30,7 +30,7 @@ def test_places_come_back_from_the_canvas(width, height, size, mode, shares):
 
 @hypothesis.given(sides, sides, sizes)
 def test_the_medical_rectangle_is_where_letterbox_puts_the_image(width, height, size):
-    _, rectangle = canvas.letterbox(np.zeros((height, width, 3), np.uint8), size)
+    _, rectangle = augment.letterbox(np.zeros((height, width, 3), np.uint8), size)
     np.testing.assert_array_equal(canvas.rectangle(width, height, size, "medical"), rectangle)
 
 
