@@ -1,0 +1,11 @@
+"""What definitions of evaluation sets share: how regions are asked, and the metrics of each kind of question."""
+
+REGION_KINDS = ("mask", "box", "point", "crop", "none")
+REGION_METRICS = tuple(
+    f"region/{kind}/{name}" for kind in ("mask", "box", "point") for name in ("macro", "within_image")
+)
+
+
+def image_metrics(source: str) -> tuple[str, ...]:
+    """Metrics of a choice between labels of whole images, of the source that the build makes."""
+    return tuple(f"image/{source}/{name}" for name in ("accuracy", "balanced_accuracy", "auroc"))

@@ -2,6 +2,8 @@
 
 import ml_collections
 
+from configs.evals import image_metrics
+
 
 def get_eval() -> ml_collections.ConfigDict:
     known = ml_collections.ConfigDict()
@@ -22,11 +24,7 @@ def get_eval() -> ml_collections.ConfigDict:
     )
     known.split = "test"
     known.kinds = ("none",)
-    known.metrics = (
-        "image/br35h/accuracy",
-        "image/br35h/balanced_accuracy",
-        "image/br35h/auroc",
-    )
+    known.metrics = image_metrics("br35h")
     known.sentences = {
         "brain_tumor": (
             "a brain MRI scan with a tumor",

@@ -2,6 +2,8 @@
 
 import ml_collections
 
+from configs.evals import image_metrics
+
 # Folders of the training part are called differently.
 CLASSES = (
     "adenocarcinoma=adenocarcinoma,adenocarcinoma_left.lower.lobe_T2_N0_M0_Ib=adenocarcinoma,"
@@ -34,11 +36,7 @@ def get_eval() -> ml_collections.ConfigDict:
     )
     known.split = "test"
     known.kinds = ("none",)
-    known.metrics = (
-        "image/chest_ct/accuracy",
-        "image/chest_ct/balanced_accuracy",
-        "image/chest_ct/auroc",
-    )
+    known.metrics = image_metrics("chest_ct")
     known.sentences = {
         "lung_adenocarcinoma": (
             "a chest CT scan with adenocarcinoma of the lung",

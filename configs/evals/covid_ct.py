@@ -2,6 +2,8 @@
 
 import ml_collections
 
+from configs.evals import image_metrics
+
 
 def get_eval() -> ml_collections.ConfigDict:
     known = ml_collections.ConfigDict()
@@ -23,11 +25,7 @@ def get_eval() -> ml_collections.ConfigDict:
     )
     known.split = "test"
     known.kinds = ("none",)
-    known.metrics = (
-        "image/covid_ct/accuracy",
-        "image/covid_ct/balanced_accuracy",
-        "image/covid_ct/auroc",
-    )
+    known.metrics = image_metrics("covid_ct")
     known.sentences = {
         "covid_19_pneumonia": (
             "a chest CT scan of a patient with COVID-19",

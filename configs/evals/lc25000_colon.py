@@ -2,6 +2,8 @@
 
 import ml_collections
 
+from configs.evals import image_metrics
+
 
 def get_eval() -> ml_collections.ConfigDict:
     known = ml_collections.ConfigDict()
@@ -23,11 +25,7 @@ def get_eval() -> ml_collections.ConfigDict:
     )
     known.split = "test"
     known.kinds = ("none",)
-    known.metrics = (
-        "image/lc25000_colon/accuracy",
-        "image/lc25000_colon/balanced_accuracy",
-        "image/lc25000_colon/auroc",
-    )
+    known.metrics = image_metrics("lc25000_colon")
     known.sentences = {
         "colorectal_adenocarcinoma": (
             "a histology image of colon adenocarcinoma",

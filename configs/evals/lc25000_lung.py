@@ -2,6 +2,8 @@
 
 import ml_collections
 
+from configs.evals import image_metrics
+
 
 def get_eval() -> ml_collections.ConfigDict:
     known = ml_collections.ConfigDict()
@@ -24,11 +26,7 @@ def get_eval() -> ml_collections.ConfigDict:
     )
     known.split = "test"
     known.kinds = ("none",)
-    known.metrics = (
-        "image/lc25000_lung/accuracy",
-        "image/lc25000_lung/balanced_accuracy",
-        "image/lc25000_lung/auroc",
-    )
+    known.metrics = image_metrics("lc25000_lung")
     known.sentences = {
         "lung_adenocarcinoma": (
             "a histology image of lung adenocarcinoma",

@@ -2,6 +2,8 @@
 
 import ml_collections
 
+from configs.evals import image_metrics
+
 
 def get_eval() -> ml_collections.ConfigDict:
     known = ml_collections.ConfigDict()
@@ -31,11 +33,7 @@ def get_eval() -> ml_collections.ConfigDict:
     )
     known.split = "test"
     known.kinds = ("none",)
-    known.metrics = (
-        "image/nct_crc/accuracy",
-        "image/nct_crc/balanced_accuracy",
-        "image/nct_crc/auroc",
-    )
+    known.metrics = image_metrics("nct_crc")
     known.sentences = {
         "adipose_tissue": (
             "a histology image of adipose tissue",

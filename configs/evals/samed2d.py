@@ -2,6 +2,8 @@
 
 import ml_collections
 
+from configs.evals import REGION_KINDS, REGION_METRICS
+
 
 def get_eval() -> ml_collections.ConfigDict:
     known = ml_collections.ConfigDict()
@@ -16,13 +18,6 @@ def get_eval() -> ml_collections.ConfigDict:
     )
     known.build = ("--source=samed2d",)
     known.split = "test"
-    known.kinds = ("mask", "box", "point", "crop", "none")
-    known.metrics = (
-        "region/mask/macro",
-        "region/mask/within_image",
-        "region/box/macro",
-        "region/box/within_image",
-        "region/point/macro",
-        "region/point/within_image",
-    )
+    known.kinds = REGION_KINDS
+    known.metrics = REGION_METRICS
     return known

@@ -2,6 +2,8 @@
 
 import ml_collections
 
+from configs.evals import REGION_KINDS, REGION_METRICS
+
 
 def get_eval() -> ml_collections.ConfigDict:
     known = ml_collections.ConfigDict()
@@ -18,13 +20,6 @@ def get_eval() -> ml_collections.ConfigDict:
         "--option=ids=keep",
     )
     known.split = "test"
-    known.kinds = ("mask", "box", "point", "crop", "none")
-    known.metrics = (
-        "region/mask/macro",
-        "region/mask/within_image",
-        "region/box/macro",
-        "region/box/within_image",
-        "region/point/macro",
-        "region/point/within_image",
-    )
+    known.kinds = REGION_KINDS
+    known.metrics = REGION_METRICS
     return known
