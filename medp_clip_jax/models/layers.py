@@ -12,6 +12,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from medp_clip_jax.models.dense import dense, matmul
+
 Array = jax.Array
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "quick_gelu": lambda x: x * nn.sigmoid(1.702 * x),  # OpenAI's CLIP
@@ -64,7 +66,7 @@ class Attention(nn.Module):
         std = self.width**-0.5
         self.in_proj_kernel = self.param("in_proj_kernel", nn.initializers.normal(std), (self.width, 3 * self.width))
         self.in_proj_bias = self.param("in_proj_bias", nn.initializers.zeros, (3 * self.width,))
-        self.out_proj = nn.Dense(
+        self.out_proj = dense(
             self.width, kernel_init=nn.initializers.normal(std * (2 * self.depth) ** -0.5), dtype=self.dtype
         )
 
@@ -73,7 +75,7 @@ class Attention(nn.Module):
         columns = slice(first * self.width, last * self.width)
         whole = constrain(self.in_proj_kernel.astype(self.dtype), None, None)  # gathered once for both streams
         kernel, bias = whole[:, columns], self.in_proj_bias[columns].astype(self.dtype)
-        parts = jnp.split(constrain(x @ kernel + bias, "batch", "tokens", "width"), last - first, axis=-1)
+        parts = jnp.split(constrain(matmul(x, kernel) + bias, "batch", "tokens", "width"), last - first, axis=-1)
         return [part.reshape(*part.shape[:-1], self.heads, -1) for part in parts]
 
     def __call__(self, x: Array, bias: Array | None = None, causal: bool = False) -> tuple[Array, KeysValues]:
@@ -106,12 +108,12 @@ class Mlp(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         width = x.shape[-1]
-        inner = nn.Dense(
+        inner = dense(
             self.hidden, kernel_init=nn.initializers.normal((2 * width) ** -0.5), dtype=self.dtype, name="c_fc"
         )(x)
         inner = ACTIVATIONS[self.activation](constrain(inner, "batch", "tokens", "hidden"))
         init = nn.initializers.normal(width**-0.5 * (2 * self.depth) ** -0.5)
-        return nn.Dense(width, kernel_init=init, dtype=self.dtype, name="c_proj")(inner)
+        return dense(width, kernel_init=init, dtype=self.dtype, name="c_proj")(inner)
 
 
 class Block(nn.Module):
