@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: smoke test test-slow test-kills test-cluster lint
+.PHONY: smoke test test-slow test-kills test-cluster results lint
 
 smoke: $(VENV)/installed  ## install, then train, evaluate and report on generated phantoms
 	$(BIN)/python -m medp_clip_jax.train --config=configs/smoke.py
@@ -19,6 +19,10 @@ test-kills: $(VENV)/installed  ## twenty random kills of a two-process training 
 
 test-cluster: $(VENV)/installed  ## a real SLURM cluster on this machine preempts a training; needs slurm-wlm and munge
 	$(BIN)/python tests/cluster/run_slurm.py
+
+results: $(VENV)/installed  ## make docs/results.md from docs/evidence/ anew; fails where it is not what is committed
+	$(BIN)/python -m medp_clip_jax.sweep --page=docs/results.template.md
+	git diff --exit-code docs/results.md
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

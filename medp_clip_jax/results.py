@@ -1,13 +1,17 @@
 """What an evaluation leaves behind: `results.json`, and the table on screen."""
 
+import dataclasses
 import datetime
 import hashlib
 import json
 import math
+import os
 import pathlib
 import subprocess
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
+
+import jax
 
 from medp_clip_jax import __version__
 from medp_clip_jax.corpus import MANIFEST, Corpus
@@ -52,6 +56,7 @@ def collect(
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "version": __version__,
         "commit": commit(),
+        "machine": machine(),
         "seed": config.seed,
         "config": config.to_dict(),
         "data": data,
@@ -59,6 +64,13 @@ def collect(
         "metrics": dict(metrics),
         "details": dict(details),
     }
+
+
+def machine() -> str:
+    """What computes, in words: `2 cores (cpu)`, `4 x NVIDIA H100`."""
+    kind = jax.devices()[0].device_kind
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()  # no affinity on macOS
+    return f"{cores} cores ({kind})" if kind == "cpu" else f"{jax.device_count()} x {kind}"
 
 
 def commit() -> str | None:
@@ -78,14 +90,17 @@ def commit() -> str | None:
 
 def write(directory: pathlib.Path, content: Mapping[str, Any]) -> None:
     """Writes `results.json`; numbers that do not exist (nan) become null."""
-    (directory / FILE).write_text(json.dumps(_plain(content), indent=1, allow_nan=False) + "\n")
+    (directory / FILE).write_text(json.dumps(plain(content), indent=1, allow_nan=False) + "\n")
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """`value` as JSON has it: tuples and dataclasses of numbers are lists, and numbers that do not exist null."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
+    if dataclasses.is_dataclass(value):
+        return plain(dataclasses.astuple(value))
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value if value is None or isinstance(value, (str, bool, int, float)) else str(value)

@@ -1,11 +1,12 @@
 """Runs a grid of trainings or evaluations, and keeps one table of what came out.
 
-    python -m medp_clip_jax.sweep --config=configs/sweeps/fusions_phantoms.py --output=sweeps/fusions_phantoms
+    python -m medp_clip_jax.sweep --config=configs/sweeps/baselines_phantoms.py --output=sweeps/baselines_phantoms
 
 The file's `get_sweep()` returns an `ml_collections.ConfigDict` with
 
 * `grid`: pairs (field, values); a cell is one value of each. For trainings fields are those of the configuration, such
   as `model.fusion`; for evaluations they are the flags of `medp_clip_jax.evaluate`, such as `checkpoint` and `data`.
+* `settings`: pairs (title, fields) that the grid is crossed with, for rows with a name and several fields. Optional.
 * `config`: the configuration file of trainings; evaluations have none.
 * `cells`: further cells, each a dict of fields. Optional.
 * `metrics`: names in results.json to show, the first ranks. Optional.
@@ -13,7 +14,8 @@ The file's `get_sweep()` returns an `ml_collections.ConfigDict` with
 Cells run here one after the other (`--jobs` at a time), or as a job each: `--submit="sbatch launch/slurm/train.sbatch"`
 is called with the arguments of the training. A cell is finished when it has its results.json, and what is finished is
 never done again: start an interrupted sweep once more, and trainings go on from their last checkpoint. The table is
-written anew after each cell, and by `--collect` alone.
+written anew after each cell, and by `--collect` alone. `--evidence=docs/evidence` keeps what the table rests on as a
+file to commit, and `--page=docs/results.template.md` writes the page of all such files (see `evidence`).
 """
 
 import dataclasses
@@ -31,11 +33,11 @@ from typing import Any
 
 from absl import flags
 
-from medp_clip_jax import definitions, results, sweep_table
+from medp_clip_jax import definitions, evidence, results, sweep_table
 from medp_clip_jax.errors import InputError, run_cli
 from medp_clip_jax.processes import EXIT_PREEMPTED
 
-FIELDS = ("config", "grid", "cells", "metrics")
+FIELDS = ("config", "settings", "grid", "cells", "metrics")
 LONGEST = 120  # characters of a cell's name, which is a folder
 SUBMITTED, LOG = "submitted.txt", "log.txt"
 
@@ -60,12 +62,20 @@ def read_sweep(path: str) -> Sweep:
     for pair in grid:
         if not (isinstance(pair, (tuple, list)) and len(pair) == 2 and isinstance(pair[1], (tuple, list)) and pair[1]):
             raise InputError(f"{path}: grid: expected pairs such as ('seed', (0, 1, 2)), got {pair!r}")
-    names = [name for name, _ in grid]
-    cells = [dict(zip(names, chosen, strict=True)) for chosen in itertools.product(*(values for _, values in grid))]
-    cells = (cells if grid else []) + [dict(cell) for cell in found.get("cells", ())]
+    for pair in found.get("settings", ()):
+        if not (isinstance(pair, (tuple, list)) and len(pair) == 2 and isinstance(pair[1], Mapping)):
+            raise InputError(
+                f"{path}: settings: expected pairs such as ('late', {{'model.fusion': 'late'}}), got {pair!r}"
+            )
+    settings = [({sweep_table.SETTING: title}, dict(fields)) for title, fields in found.get("settings", ())]
+    chosen = [
+        dict(zip([name for name, _ in grid], one, strict=True)) for one in itertools.product(*(v for _, v in grid))
+    ]
+    cells = [(title | cell, fields) for cell in chosen for title, fields in settings or [({}, {})] if title or cell]
+    cells += [(dict(cell), {}) for cell in found.get("cells", ())]
     if not cells:
         raise InputError(f"{path}: the sweep has no cells; give it a grid such as (('seed', (0, 1, 2)),)")
-    named = {cell_name(cell): cell for cell in cells}
+    named = {cell_name(cell): cell | fields for cell, fields in cells}
     if len(named) < len(cells):
         raise InputError(f"{path}: {len(cells) - len(named)} cells are there twice")
     config = found.get("config", "")
@@ -87,10 +97,11 @@ def cell_name(cell: Mapping[str, Any]) -> str:
 
 def arguments(sweep: Sweep, cell: Mapping[str, Any], folder: pathlib.Path) -> tuple[str, list[str]]:
     """The module that runs a cell, and its arguments."""
+    fields = {field: value for field, value in cell.items() if field != sweep_table.SETTING}
     if sweep.config:
-        given = [f"--config.{field}={value}" for field, value in cell.items()]
+        given = [f"--config.{field}={value}" for field, value in fields.items()]
         return "medp_clip_jax.train", [f"--config={sweep.config}", *given, f"--config.workdir={folder}"]
-    shown = {name: ",".join(map(str, v)) if isinstance(v, (list, tuple)) else v for name, v in cell.items()}
+    shown = {name: ",".join(map(str, v)) if isinstance(v, (list, tuple)) else v for name, v in fields.items()}
     return "medp_clip_jax.evaluate", [*(f"--{name}={value}" for name, value in shown.items()), f"--output={folder}"]
 
 
@@ -173,13 +184,20 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise InputError(f"unexpected argument {argv[1]!r}: options start with -- (see --help)")
     given = flags.FLAGS
+    if given.page:
+        print(f"written: {evidence.write_page(given.page)}")
+        return
     if not given.config:
-        raise InputError("expected --config=FILE with get_sweep(), such as configs/sweeps/fusions_phantoms.py")
+        raise InputError("expected --config=FILE with get_sweep(), such as configs/sweeps/baselines_phantoms.py")
     sweep = read_sweep(given.config)
-    output = results.writable(given.output or pathlib.Path("sweeps") / pathlib.Path(given.config.split(":")[0]).stem)
+    name = pathlib.Path(given.config.split(":")[0]).stem
+    output = results.writable(given.output or pathlib.Path("sweeps") / name)
+    kept = results.writable(given.evidence) / f"{name}.json" if given.evidence else None
 
     def collect() -> None:
-        sweep_table.write(output, sweep.cells, sweep.metrics)
+        table = sweep_table.write(output, sweep.cells, sweep.metrics)
+        if kept:
+            evidence.keep(kept, given.config, table)
 
     codes: dict[str, int] = {}
     if given.submit:
@@ -201,5 +219,7 @@ if __name__ == "__main__":
     flags.DEFINE_string("output", None, "Folder of the cells and the table; sweeps/NAME if not given.")
     flags.DEFINE_integer("jobs", 1, "Cells at a time, on this machine.", lower_bound=1)
     flags.DEFINE_string("submit", "", "Command that starts a training with the arguments it is given, a job per cell.")
+    flags.DEFINE_string("evidence", "", "Folder that gets NAME.json, all that the table rests on, to be committed.")
+    flags.DEFINE_string("page", "", "Page with places for tables, NAME.template.md: writes NAME.md, and nothing else.")
     flags.DEFINE_bool("collect", False, "Only write the table of what is finished.")
     run_cli(main)

@@ -16,13 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from medp_clip_jax import results, statistics
+from medp_clip_jax import cost, results, statistics
 from medp_clip_jax.compare import METRICS
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.evaluators import predictions
 from medp_clip_jax.evaluators.region_recognition import tallies
+from medp_clip_jax.prompt_kinds import EXACT
 
-SEED = "seed"
+SEED, SETTING = "seed", "setting"  # fields of a cell: seeds are put together, and a setting's title names its row
 SHOWN = ("region/mask/macro", "region/box/macro", "region/point/macro", "image/accuracy")
 REPLICATES = 1000
 
@@ -34,10 +35,12 @@ class Row:
     setting: tuple[tuple[str, Any], ...]
     folders: list[pathlib.Path]
     values: dict[str, list[float]]
-    differences: dict[str, statistics.Interval]  # metric -> this row minus the best one
+    differences: dict[str, dict[str, statistics.Interval]]  # metric -> prompt kind of the first row -> this minus that
 
     @property
     def name(self) -> str:
+        if self.setting and self.setting[0][0] == SETTING:
+            return str(self.setting[0][1])
         return ", ".join(f"{field.rsplit('.', 1)[-1]} {value}" for field, value in self.setting) or "all"
 
     def mean(self, metric: str) -> float:
@@ -45,8 +48,18 @@ class Row:
         return float(np.mean(found)) if found else math.nan
 
 
-def write(output: pathlib.Path, cells: Mapping[str, Mapping[str, Any]], metrics: Sequence[str] = ()) -> list[Row]:
-    """Writes the three tables of the finished cells into `output`, and returns the ranked rows.
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """The ranked rows of a sweep, and what they rest on."""
+
+    rows: list[Row]
+    metrics: list[str]  # the columns; the first ranks
+    cells: int  # in all, finished or not
+    contents: dict[str, dict[str, Any]]  # of the finished ones: what is kept of results.json, with what the run cost
+
+
+def write(output: pathlib.Path, cells: Mapping[str, Mapping[str, Any]], metrics: Sequence[str] = ()) -> Table:
+    """Writes the three tables of the finished cells into `output`, and returns them as one.
 
     Raises:
       InputError: a results.json cannot be read.
@@ -54,7 +67,7 @@ def write(output: pathlib.Path, cells: Mapping[str, Mapping[str, Any]], metrics:
     contents = {name: _read(output / name) for name in cells if (output / name / results.FILE).is_file()}
     found = sorted({metric for content in contents.values() for metric in content["metrics"]})
     metrics = [metric for metric in metrics or SHOWN if metric in found] or found[:4]
-    rows = compared(rank(_rows(output, cells, contents), metrics), metrics)
+    table = Table(compared(rank(_rows(output, cells, contents), metrics)), metrics, len(cells), contents)
     with (output / "results.csv").open("w", newline="") as file:
         fields = list(dict.fromkeys(field for cell in cells.values() for field in cell))
         writer = csv.writer(file)
@@ -69,10 +82,9 @@ def write(output: pathlib.Path, cells: Mapping[str, Mapping[str, Any]], metrics:
             writer.writerows(
                 [*where, metric, value] for metric, value in content["metrics"].items() if value is not None
             )
-    text = markdown(rows, metrics, len(cells), contents)
-    (output / "results.md").write_text(text, "utf-8")
-    (output / "results.html").write_text(page(rows, metrics, len(cells), contents), "utf-8")
-    return rows
+    (output / "results.md").write_text(markdown(table), "utf-8")
+    (output / "results.html").write_text(page(table), "utf-8")
+    return table
 
 
 def rank(rows: Sequence[Row], metrics: Sequence[str]) -> list[Row]:
@@ -82,66 +94,109 @@ def rank(rows: Sequence[Row], metrics: Sequence[str]) -> list[Row]:
     return sorted(rows, key=lambda row: (math.isnan(row.mean(metrics[0])), -row.mean(metrics[0])))
 
 
-def compared(rows: Sequence[Row], metrics: Sequence[str]) -> list[Row]:
-    """Rows with their paired differences to the first one, of the region metrics that have them."""
+def compared(rows: Sequence[Row]) -> list[Row]:
+    """Rows with their paired differences to the first one: prompts with the same prompts, and what is no prompt of the
+    model, such as a crop, with each of the prompts."""
     if len(rows) < 2:
         return list(rows)
     best, made = _together(rows[0].folders), [rows[0]]
     for row in rows[1:]:
-        mine, differences = _together(row.folders), {}
-        for metric in metrics:
-            part, _, rest = metric.partition("/")
-            kind, _, name = rest.partition("/")
-            if part == "region" and name in METRICS and best and mine and kind in best.kinds and kind in mine.kinds:
-                _, first, second = np.intersect1d(mine.keys, best.keys, return_indices=True)
-                a, b = predictions.take(mine, first), predictions.take(best, second)
-                pair = (tallies(a.kinds[kind], a.regions)[name], tallies(b.kinds[kind], a.regions)[name])
-                differences[metric] = statistics.difference(*pair, REPLICATES)
-        made.append(dataclasses.replace(row, differences=differences))
+        mine = _together(row.folders)
+        made.append(dataclasses.replace(row, differences=_differences(mine, best) if mine and best else {}))
     return made
 
 
-def markdown(rows: Sequence[Row], metrics: Sequence[str], cells: int, contents: Mapping[str, Any]) -> str:
+def _differences(mine: predictions.Saved, best: predictions.Saved) -> dict[str, dict[str, statistics.Interval]]:
+    _, first, second = np.intersect1d(mine.keys, best.keys, return_indices=True)
+    mine, best = predictions.take(mine, first), predictions.take(best, second)
+    found: dict[str, dict[str, statistics.Interval]] = {}
+    for kind in mine.kinds:
+        for other in (kind,) if kind in EXACT else EXACT:
+            if other in best.kinds:
+                here, there = (tallies(saved.kinds[k], mine.regions) for saved, k in ((mine, kind), (best, other)))
+                for name in METRICS:
+                    interval = statistics.difference(here[name], there[name], REPLICATES)
+                    found.setdefault(f"region/{kind}/{name}", {})[other] = interval
+    return found
+
+
+def markdown(table: Table) -> str:
     """The ranking as Markdown."""
-    lines = ["| " + " | ".join(["", "seeds", *metrics]) + " |", "|---|---|" + "---|" * len(metrics)]
-    for place, row in enumerate(rows):
-        lines.append(
-            "| " + " | ".join([row.name, str(len(row.folders)), *(_cell(row, m, place) for m in metrics)]) + " |"
-        )
-    return "\n".join([*lines, "", *notes(cells, contents)]) + "\n"
+    lines = ["| " + " | ".join(["", "seeds", *table.metrics]) + " |", "|---|---|" + "---|" * len(table.metrics)]
+    for place, row in enumerate(table.rows):
+        cells = (_cell(row, metric, place) for metric in table.metrics)
+        lines.append("| " + " | ".join([row.name, str(len(row.folders)), *cells]) + " |")
+    return "\n".join([*lines, "", *notes(table)]) + "\n"
 
 
-def page(rows: Sequence[Row], metrics: Sequence[str], cells: int, contents: Mapping[str, Any]) -> str:
+def showing(table: Table, metrics: Sequence[str]) -> Table:
+    """The table with other columns, without the rows that have none of them."""
+    if not metrics:
+        return table
+    rows = [row for row in table.rows if any(metric in row.values for metric in metrics)]
+    return dataclasses.replace(table, rows=rows, metrics=list(metrics))
+
+
+def differences(table: Table, name: str) -> str:
+    """How far each row lies from the first one in a metric of regions, such as macro, as Markdown: percent."""
+    lines = [
+        "| minus " + " | ".join([table.rows[0].name, "asked by", *EXACT]) + " |",
+        "|---|---|" + "---|" * len(EXACT),
+    ]
+    for row in table.rows[1:]:
+        for metric, found in row.differences.items():
+            _, kind, metric_name = metric.split("/")
+            if metric_name == name:
+                cells = (_interval(found[other]) if other in found else "" for other in EXACT)
+                lines.append("| " + " | ".join([row.name, kind, *cells]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _interval(interval: statistics.Interval) -> str:
+    return "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * x for x in dataclasses.astuple(interval)))
+
+
+def page(table: Table) -> str:
     """The ranking as one HTML file that needs no network."""
     from medp_clip_jax.report import charts, tables
     from medp_clip_jax.report.style import CSS
 
     body = [
-        [html.escape(row.name), str(len(row.folders)), *(_cell(row, m, i) for m in metrics)]
-        for i, row in enumerate(rows)
+        [html.escape(row.name), str(len(row.folders)), *(_cell(row, m, i) for m in table.metrics)]
+        for i, row in enumerate(table.rows)
     ]
     plots = [
-        f'<div class="card"><h3>{html.escape(metric)}, %, each seed</h3>'
-        f"{charts.dots({row.name: row.values.get(metric, []) for row in rows}, metric)}</div>"
-        for metric in metrics
+        f'<div class="card"><h3>{html.escape(metric)}, each seed</h3>'
+        f"{charts.dots({row.name: row.values.get(metric, []) for row in table.rows}, metric)}</div>"
+        for metric in table.metrics
     ]
-    told = "".join(f"<p>{html.escape(note)}</p>" for note in notes(cells, contents))
+    told = "".join(f"<p>{html.escape(note)}</p>" for note in notes(table))
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>MedP-CLIP sweep</title>'
-        f"<style>{CSS}</style></head><body><main><h1>Sweep</h1>{tables.table(['', 'seeds', *metrics], body)}"
+        f"<style>{CSS}</style></head><body><main><h1>Sweep</h1>{tables.table(['', 'seeds', *table.metrics], body)}"
         f'{told}<div class="grid two">{"".join(plots)}</div>'
         f"<footer>{html.escape(results.NOTICE)}</footer></main></body></html>\n"
     )
 
 
-def notes(cells: int, contents: Mapping[str, Any]) -> list[str]:
+def notes(table: Table) -> list[str]:
     """How to read the table, and what it rests on."""
-    commits = sorted({str(content["commit"]) for content in contents.values()})
-    data = sorted({f"{content['data']['name']} {content['data']['checksum']}" for content in contents.values()})
+    contents = table.contents.values()
+    commits = sorted({str(content["commit"]) for content in contents})
+    data = sorted({f"{content['data']['name']} {content['data']['checksum']}" for content in contents})
+    machines = sorted({content["machine"] for content in contents if content.get("machine")})
     read = [
         "Percent, mean and standard deviation over seeds; a star marks a row whose paired difference to the first one, "
         "over patient groups, has a 95 % interval that excludes zero.",
-        f"{len(contents)} of {cells} cells; commit {', '.join(commits) or 'none'}; data {', '.join(data) or 'none'}.",
+        "; ".join(
+            [
+                f"{len(contents)} of {table.cells} cells",
+                f"commit {', '.join(commits) or 'none'}",
+                f"data {', '.join(data) or 'none'}",
+                *machines,
+            ]
+        )
+        + ".",
     ]
     if len(commits) > 1 or len(data) > 1:
         read.append("Cells differ in code or data: their numbers need not be comparable.")
@@ -157,8 +212,10 @@ def _cell(row: Row, metric: str, place: int) -> str:
     values = row.values.get(metric, [])
     if not values:
         return "–"
+    if metric.startswith(cost.PREFIX):
+        return f"{row.mean(metric):.3g}"
     spread = f" ± {100 * np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
-    interval = row.differences.get(metric)
+    interval = row.differences.get(metric, {}).get(metric.split("/")[1] if "/" in metric else "")
     star = " *" if place and interval and (interval.low > 0 or interval.high < 0) else ""
     return f"{results.percent(row.mean(metric))}{spread}{star}"
 
@@ -166,7 +223,9 @@ def _cell(row: Row, metric: str, place: int) -> str:
 def _rows(output: pathlib.Path, cells: Mapping[str, Mapping[str, Any]], contents: Mapping[str, Any]) -> list[Row]:
     rows: dict[str, Row] = {}
     for name, content in contents.items():
-        setting = tuple((field, value) for field, value in cells[name].items() if field != SEED)
+        fields = cells[name]
+        shown = {SETTING: fields[SETTING]} if SETTING in fields else fields
+        setting = tuple((field, value) for field, value in shown.items() if field != SEED)
         row = rows.setdefault(repr(setting), Row(setting, [], {}, {}))
         row.folders.append(output / name)
         for metric, value in content["metrics"].items():
@@ -197,6 +256,9 @@ def _read(folder: pathlib.Path) -> dict[str, Any]:
     path = folder / results.FILE
     try:
         content = json.loads(path.read_text())
-        return {name: content[name] for name in ("metrics", "commit", "data")}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        kept = {name: content.get(name) for name in ("time", "version", "machine", "seed", "config")}
+        kept |= {name: content[name] for name in ("metrics", "commit", "data")}
+        kept["metrics"] |= cost.of_run(folder, content)
+        return kept
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not readable ({error}): remove it, and start the sweep again") from error

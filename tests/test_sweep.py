@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import signal
 import sys
 import threading
@@ -78,6 +79,23 @@ def test_a_grid_is_read_as_the_product_of_its_values(tmp_path):
     ]
 
 
+def test_settings_have_titles_and_several_fields(tmp_path):
+    body = "    s.config = 'c.py'\n    s.grid = (('seed', (0, 1)),)\n"
+    body += "    s.settings = (('MedP-CLIP', {}), ('alpha', {'model.fusion': 'alpha', 'train.steps': 7}))\n"
+    found = sweep.read_sweep(written(tmp_path, body))
+    titles = [f"setting={title},seed={seed}" for seed in (0, 1) for title in ("MedP-CLIP", "alpha")]
+    assert list(found.cells) == titles
+    _, given = sweep.arguments(found, found.cells["setting=alpha,seed=1"], tmp_path)
+    assert sorted(given[1:-1]) == ["--config.model.fusion=alpha", "--config.seed=1", "--config.train.steps=7"]
+    assert sweep.arguments(found, found.cells["setting=MedP-CLIP,seed=0"], tmp_path)[1][1] == "--config.seed=0"
+    content = {"metrics": {"a": 0.5}, "commit": "abc", "data": {"name": "d", "checksum": "1"}}
+    for name in titles:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "results.json").write_text(json.dumps(content))
+    rows = sweep_table.write(tmp_path, found.cells).rows
+    assert [(row.name, len(row.folders)) for row in rows] == [("MedP-CLIP", 2), ("alpha", 2)]
+
+
 def test_evaluations_are_cells_too(tmp_path):
     body = "    s.grid = (('checkpoint', ('runs/a', 'runs/b')), ('data', ('d',)), ('kinds', (('mask', 'box'),)))\n"
     found = sweep.read_sweep(written(tmp_path, body))
@@ -91,6 +109,7 @@ def test_evaluations_are_cells_too(tmp_path):
     [
         ("    s.grid = (('seed', 3),)\n", "expected pairs"),
         ("    s.config = 'c'\n", "no cells"),
+        ("    s.config = 'c'\n    s.settings = (('late', 3),)\n", "settings: expected pairs"),
         ("    s.config = 'c'\n    s.grid = (('seed', (1, 1)),)\n", "twice"),
         ("    s.grid = (('seed', (1, 2)),)\n", "a config to train, or a checkpoint"),
         ("    s.wrong = 1\n", "fields among"),
@@ -110,8 +129,27 @@ def test_a_missing_file_or_function_is_named(tmp_path):
 
 
 def test_the_shipped_grids_can_be_read():
-    found = sweep.read_sweep(f"{next(iter(configs.__path__))}/sweeps/fusions_phantoms.py")
-    assert len(found.cells) == 12 and found.config == "configs/smoke.py"
+    folder = pathlib.Path(next(iter(configs.__path__)), "sweeps")
+    for name, count in {"baselines_phantoms": 18, "ablations_phantoms": 14}.items():
+        assert len(sweep.read_sweep(f"{folder / name}.py").cells) == count
+
+
+def test_settings_of_equal_compute_train_for_the_same_flops():
+    from configs import smoke
+    from configs.sweeps import baselines_phantoms as grid
+    from medp_clip_jax.flops import step_flops
+
+    spent = {}
+    for title, fields in grid.get_sweep().settings:
+        config = smoke.get_config()
+        config.update_from_flattened_dict(fields)
+        assert all(
+            config.to_dict()[top] != smoke.get_config().to_dict()[top]
+            for top in {f.split(".")[0] for f in grid.WAYS[title]}
+        )
+        spent[title] = step_flops(config, grid.LABELS).model * config.train.steps
+    budget = step_flops(smoke.get_config(), grid.LABELS).model * smoke.get_config().train.steps
+    assert len(spent) == 6 and all(abs(flops / budget - 1) < 0.005 for flops in spent.values()), spent
 
 
 @given(st.dictionaries(st.text(min_size=1, max_size=12), st.one_of(st.integers(), st.text(max_size=200)), min_size=1))
@@ -200,7 +238,7 @@ def test_rows_are_ranked_seeds_are_averaged_and_differences_are_marked(tmp_path)
             answers,
             {"late": 0.5, "tokens": 1.0, "pool": 0.98}[cell["model.fusion"]] - 0.01 * cell["seed"],
         )
-    rows = sweep_table.write(tmp_path, grid, ["region/mask/macro"])
+    rows = sweep_table.write(tmp_path, grid, ["region/mask/macro"]).rows
     assert [row.name for row in rows] == ["fusion tokens", "fusion pool", "fusion late"]
     assert [len(row.folders) for row in rows] == [2, 2, 2]
     text = (tmp_path / "results.md").read_text()
@@ -212,7 +250,7 @@ def test_rows_are_ranked_seeds_are_averaged_and_differences_are_marked(tmp_path)
     )
     lines = (tmp_path / "results.csv").read_text().splitlines()
     assert lines[0] == "cell,model.fusion,seed,commit,data,metric,value" and len(lines) == 7
-    assert rows[2].differences["region/mask/macro"].estimate == pytest.approx(-0.5, abs=0.02)
+    assert rows[2].differences["region/mask/macro"]["mask"].estimate == pytest.approx(-0.5, abs=0.02)
 
 
 def test_other_code_is_told(tmp_path):
@@ -225,7 +263,7 @@ def test_other_code_is_told(tmp_path):
 
 def test_without_any_result_there_is_an_empty_table_and_a_damaged_one_is_named(tmp_path):
     grid = {sweep.cell_name(c): c for c in cells()}
-    assert sweep_table.write(tmp_path, grid) == []
+    assert sweep_table.write(tmp_path, grid).rows == []
     assert "0 of 4 cells" in sweep_table.screen(tmp_path)
     folder = tmp_path / next(iter(grid))
     folder.mkdir()

@@ -1,0 +1,41 @@
+"""What a run cost: FLOPs of its training and of an answer, and minutes."""
+
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+
+from medp_clip_jax.flops import step_flops
+
+PREFIX = "cost/"
+REGIONS = 16  # per image, of an answer
+CLOCK = "goodput.json"
+
+
+def of_run(folder: pathlib.Path, content: Mapping[str, Any]) -> dict[str, float]:
+    """Figures of a run whose results.json is `content`, in the folder of its goodput clock; none where they are not
+    known.
+
+    * `cost/train_tflop`: forward and backward passes of the whole training (`flops.step_flops`);
+    * `cost/image_gflop`: one image with 16 regions asked about, forward;
+    * `cost/minutes`: the training by the clock, with its input, saves and evaluations, not the one at its end.
+    """
+    figures = {}
+    if content.get("config") and (folder / CLOCK).is_file():  # an evaluation's folder has no clock, and trained nothing
+        config = ml_collections.ConfigDict(content["config"])
+        labels = len(content["labels"]["evaluated"])
+        figures[f"{PREFIX}train_tflop"] = step_flops(config, labels).model * config.train.steps / 1e12
+        figures[f"{PREFIX}image_gflop"] = image_flops(config) / 1e9
+        figures[f"{PREFIX}minutes"] = sum(json.loads((folder / CLOCK).read_text())["seconds"].values()) / 60
+    return figures
+
+
+def image_flops(config: Any, regions: int = REGIONS) -> float:
+    """Forward FLOPs of one image of which `regions` regions are asked about, texts apart."""
+    config = ml_collections.ConfigDict(config.to_dict())
+    config.input.update(batch_size=1, regions=regions)
+    config.loss.update(region_to_text=1.0, text_to_region=1.0)
+    parts = step_flops(config, 0).forward
+    return sum(parts[name] for name in ("image", "regions", "prompts", "windows"))

@@ -1,0 +1,104 @@
+"""What the tables of a page rest on, as JSON files to commit, and the page made from them.
+
+`medp_clip_jax.sweep --evidence=FOLDER` keeps of each finished cell its metrics, configuration, seed, commit, data
+checksum and machine in FOLDER/NAME.json, with the paired differences, which need the predictions that are not
+committed. A page NAME.template.md in the folder above has lines such as
+
+    <!-- table: baselines_phantoms region/mask/macro region/box/macro -->
+
+    <!-- differences: baselines_phantoms macro -->
+
+in place of tables: the name of the evidence, then the metrics to show (those of the sweep if none is named), or the
+metric whose paired differences to the first row are shown.
+`medp_clip_jax.sweep --page=NAME.template.md` writes NAME.md beside it, the same from the same files.
+"""
+
+import json
+import math
+import os
+import pathlib
+import re
+from typing import Any
+
+from medp_clip_jax import results, sweep_table
+from medp_clip_jax.errors import InputError
+from medp_clip_jax.statistics import Interval
+
+FOLDER, SUFFIX = "evidence", ".template.md"
+PLACE = re.compile(r"^<!-- (table|differences): +(\S+) *(.*?) *-->$", re.MULTILINE)
+HEAD = "<!-- Made from {name} and {folder}/ by `python -m medp_clip_jax.sweep --page`; change those, not this. -->\n"
+
+
+def keep(path: pathlib.Path, definition: str, table: sweep_table.Table) -> None:
+    """Writes the table of the sweep that `definition` describes, whole or not at all."""
+    rows = [
+        {
+            "setting": [list(pair) for pair in row.setting],
+            "cells": [folder.name for folder in row.folders],
+            "differences": row.differences,
+        }
+        for row in table.rows
+    ]
+    content = {"sweep": definition, "metrics": table.metrics, "cells_in_all": table.cells, "rows": rows}
+    lines = [f" {json.dumps(name)}: {json.dumps(results.plain(cell))}" for name, cell in sorted(table.contents.items())]
+    head = json.dumps(results.plain(content), indent=1, allow_nan=False).removesuffix("\n}")
+    partial = path.with_suffix(".partial")
+    partial.write_text(f'{head},\n "cells": {{\n' + ",\n".join(lines) + "\n }\n}\n")
+    os.replace(partial, path)
+
+
+def read(path: pathlib.Path) -> sweep_table.Table:
+    """The table that `keep` wrote.
+
+    Raises:
+      InputError: the file is not there, or is none of these.
+    """
+    try:
+        content = json.loads(path.read_text())
+        cells = content["cells"]
+        rows = [_row(row, cells) for row in content["rows"]]
+        return sweep_table.Table(rows, content["metrics"], content["cells_in_all"], cells)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path}: not readable ({error}): expected a file of medp_clip_jax.sweep --evidence"
+        ) from error
+
+
+def _row(row: dict[str, Any], cells: dict[str, Any]) -> sweep_table.Row:
+    values: dict[str, list[float]] = {}
+    for name in row["cells"]:
+        for metric, value in cells[name]["metrics"].items():
+            if value is not None:
+                values.setdefault(metric, []).append(value)
+    setting = tuple((field, value) for field, value in row["setting"])
+    differences = {
+        metric: {kind: Interval(*(math.nan if x is None else x for x in found)) for kind, found in each.items()}
+        for metric, each in row["differences"].items()
+    }
+    return sweep_table.Row(setting, [pathlib.Path(name) for name in row["cells"]], values, differences)
+
+
+def write_page(template: str) -> pathlib.Path:
+    """Writes the page of a template beside it, and returns where.
+
+    Raises:
+      InputError: the template has another name or is not there, or a table that it names is not.
+    """
+    path = pathlib.Path(template)
+    if not path.name.endswith(SUFFIX) or not path.is_file():
+        raise InputError(f"--page={template}: expected a file NAME{SUFFIX}")
+    page = path.with_name(path.name.removesuffix(SUFFIX) + ".md")
+    page.write_text(render(path), "utf-8")
+    return page
+
+
+def render(template: pathlib.Path) -> str:
+    """The page of a template, with its tables; InputError where one is not there."""
+
+    def filled(place: re.Match) -> str:
+        table = read(template.parent / FOLDER / f"{place[2]}.json")
+        if place[1] == "differences":
+            return sweep_table.differences(table, place[3]).rstrip("\n")
+        return sweep_table.markdown(sweep_table.showing(table, place[3].split())).rstrip("\n")
+
+    return HEAD.format(name=template.name, folder=FOLDER) + PLACE.sub(filled, template.read_text("utf-8"))

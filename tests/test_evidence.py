@@ -1,0 +1,129 @@
+"""What a sweep's table rests on comes back from its file as it was, and a page holds what its template asks for."""
+
+import json
+import pathlib
+
+import pytest
+from encoded_cases import IDS, ONTOLOGY, TEXT, encoded, image, table
+
+from medp_clip_jax import cost, evidence, sweep_table
+from medp_clip_jax.errors import InputError
+from medp_clip_jax.evaluators import predictions, region_recognition
+from medp_clip_jax.flops import step_flops
+
+CELLS = {
+    f"setting={title},seed={seed}": {"setting": title, "seed": seed} for title in ("ours", "crop") for seed in (0, 1)
+}
+METRICS = ["region/mask/macro", "region/crop/macro"]
+WRONG = {("ours", "mask"): 0, ("ours", "box"): 3, ("ours", "point"): 6, ("crop", "crop"): 30}
+
+
+def finished(folder, title, config):
+    """A cell of 60 images with a region each, of which so many are named wrongly."""
+    labels = ["liver", "tumor", "organ"] * 20
+    regions = table([image(str(i)) for i in range(60)], list(enumerate(labels)))
+    kinds = {kind: wrong for (whose, kind), wrong in WRONG.items() if whose == title}
+    said = {k: ["kidney_left" if i < wrong else label for i, label in enumerate(labels)] for k, wrong in kinds.items()}
+    metrics, _, answers = region_recognition.evaluate(encoded(regions, **said), ONTOLOGY, TEXT, IDS, (), 0)
+    folder.mkdir(parents=True)
+    predictions.save(folder, regions, region_recognition.describe_regions(regions, IDS), answers)
+    content = {
+        "metrics": {**metrics, "image/accuracy": float("nan")},
+        "labels": {"evaluated": IDS},
+        "config": config.to_dict(),
+        "seed": 0,
+        "machine": "2 cores (cpu)",
+        "commit": "abc",
+        "data": {"name": "set", "checksum": "1"},
+    }
+    (folder / "results.json").write_text(json.dumps(content).replace("NaN", "null"))
+    (folder / cost.CLOCK).write_text(json.dumps({"seconds": {"step": 90.0, "save": 30.0}}))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    from configs import smoke
+
+    folder = tmp_path_factory.mktemp("sweep")
+    for name, cell in CELLS.items():
+        finished(folder / name, cell["setting"], smoke.get_config())
+    return sweep_table.write(folder, CELLS, METRICS)
+
+
+def test_a_table_comes_back_from_its_file(made, tmp_path):
+    evidence.keep(tmp_path / "a.json", "configs/sweeps/a.py", made)
+    back = evidence.read(tmp_path / "a.json")
+    assert sweep_table.markdown(back) == sweep_table.markdown(made)
+    assert sweep_table.differences(back, "micro") == sweep_table.differences(made, "micro")
+    cells = json.loads((tmp_path / "a.json").read_text())["cells"]
+    assert set(cells) == set(CELLS)
+    for cell in cells.values():
+        assert cell["config"]["train"]["steps"] == 1600
+        assert (cell["seed"], cell["commit"], cell["data"]["checksum"], cell["machine"]) == (
+            0,
+            "abc",
+            "1",
+            "2 cores (cpu)",
+        )
+    assert list(tmp_path.iterdir()) == [tmp_path / "a.json"]
+
+
+def test_a_crop_is_told_from_each_prompt_of_the_first_row(made):
+    found = made.rows[1].differences["region/crop/micro"]
+    assert {kind: interval.estimate for kind, interval in found.items()} == {
+        "mask": pytest.approx(-0.5),
+        "box": pytest.approx(-27 / 60),
+        "point": pytest.approx(-24 / 60),
+    }
+    text = sweep_table.differences(made, "micro")
+    assert "| minus ours | asked by | mask | box | point |" in text
+    assert "| crop | crop | -50.0 [" in text
+
+
+def test_costs_are_those_of_the_configuration_and_the_clock(made):
+    from configs import smoke
+
+    row, config = made.rows[0], smoke.get_config()
+    assert row.mean("cost/minutes") == 2.0
+    assert row.mean("cost/train_tflop") == step_flops(config, len(IDS)).model * 1600 / 1e12
+    forward = step_flops(config, 22).forward
+    config.input.regions = 16
+    twice = step_flops(config, 22).forward
+    per_image = (forward["image"] + twice["regions"] + twice["prompts"] + twice["windows"]) / 24
+    assert row.mean("cost/image_gflop") == pytest.approx(per_image / 1e9)
+
+
+def test_a_page_is_its_template_with_tables(made, tmp_path):
+    (tmp_path / "evidence").mkdir()
+    evidence.keep(tmp_path / "evidence" / "a.json", "configs/sweeps/a.py", made)
+    template = tmp_path / "results.template.md"
+    template.write_text(
+        "# Results\n\n<!-- table: a -->\n\n<!-- table: a region/crop/micro cost/minutes -->\n\n"
+        "<!-- differences: a macro -->\nEnd.\n"
+    )
+    page = evidence.write_page(str(template))
+    text = page.read_text()
+    assert page == tmp_path / "results.md" and text.startswith("<!-- Made from results.template.md")
+    assert "| ours | 2 | 100.0 ± 0.0 | – |" in text and "| crop | 2 | 50.0 ± 0.0 | 2 |" in text
+    assert "| minus ours |" in text and text.endswith("\nEnd.\n") and "<!-- table" not in text
+    evidence.write_page(str(template))
+    assert page.read_text() == text
+
+
+def test_the_page_of_results_is_that_of_its_files():
+    docs = pathlib.Path(__file__).parents[1] / "docs"
+    assert evidence.render(docs / "results.template.md") == (docs / "results.md").read_text("utf-8")
+
+
+def test_what_is_missing_is_named(tmp_path):
+    with pytest.raises(InputError, match="expected a file NAME.template.md"):
+        evidence.write_page(str(tmp_path / "results.md"))
+    template = tmp_path / "results.template.md"
+    template.write_text("<!-- table: none -->\n")
+    with pytest.raises(InputError, match="none.json: not readable"):
+        evidence.write_page(str(template))
+    assert not (tmp_path / "results.md").exists()
+    (tmp_path / "evidence").mkdir()
+    (tmp_path / "evidence" / "none.json").write_text("{")
+    with pytest.raises(InputError, match="not readable"):
+        evidence.write_page(str(template))
