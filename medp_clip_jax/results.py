@@ -42,7 +42,7 @@ def collect(
         "regions": len(table.label),
         "groups": len(groups),
         "datasets": sorted({example.dataset for example in table.images}),
-        "checksum": hashlib.sha256((corpus.directory / MANIFEST).read_bytes()).hexdigest()[:16],
+        "checksum": checksum(corpus),
     }
     found = sorted(set(table.label))
     labels: dict[str, Any] = {"evaluated": found}
@@ -64,6 +64,11 @@ def collect(
         "metrics": dict(metrics),
         "details": dict(details),
     }
+
+
+def checksum(corpus: Corpus) -> str:
+    """Of the corpus's manifest, which holds those of its files."""
+    return hashlib.sha256((corpus.directory / MANIFEST).read_bytes()).hexdigest()[:16]
 
 
 def machine() -> str:
