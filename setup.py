@@ -45,6 +45,7 @@ REQUIRES = [
 ]
 MEDICAL = ["nibabel>=5.3", "pydicom>=3.0"]  # NIfTI and DICOM in predict and in the processor
 CORPORA = [
+    "h5py>=3.11",  # PatchCamelyon
     "highdicom>=0.27",  # DICOM SEG
     "ijson>=3.3",  # tables of gigabytes: SA-Med2D-20M, IMed-361M
     "opencv-python-headless>=4.11",  # burnt-in text

@@ -20,6 +20,7 @@ from data.report import Report
 from data.sources import (
     Source,
     amos,
+    arrays,
     captions,
     class_folders,
     coco,
@@ -27,6 +28,7 @@ from data.sources import (
     decathlon,
     dicom,
     folder,
+    image_table,
     imed361m,
     isles,
     mask_png,
@@ -59,6 +61,8 @@ ADAPTERS: dict[str, Callable[..., Source]] = {
     "mask_png": mask_png.open_mask_png,
     "csv_boxes": csv_boxes.open_csv_boxes,
     "class_folders": class_folders.open_class_folders,
+    "image_table": image_table.open_image_table,
+    "arrays": arrays.open_arrays,
     "captions": captions.open_captions,
 }
 # Where `--input` may hold several data sets: a function from it to the path of each. All others open `--input` itself.

@@ -21,7 +21,7 @@ FIELDS = ("title", "page", "licence", "files", "build", "split", "kinds", "metri
 
 @dataclasses.dataclass(frozen=True)
 class EvalSet:
-    """What a definition says; `name` is that of its file."""
+    """What a definition says; `name` is that of its file, or the argument that the file is given."""
 
     name: str
     title: str
@@ -36,7 +36,7 @@ class EvalSet:
 
 
 def read(path: str) -> EvalSet:
-    """Reads `get_eval()` of a file; InputError where it is no definition."""
+    """Reads `get_eval()` of a file, `FILE` or `FILE:ARGUMENT`; InputError where it is no definition."""
     found = definitions.read(path, "get_eval", FIELDS, "eval").to_dict()
     needed = [field for field in FIELDS if field not in ("sentences",) and not found.get(field)]
     if needed:
@@ -44,7 +44,8 @@ def read(path: str) -> EvalSet:
     if unknown := sorted(set(found["kinds"]) - set(prompt_kinds.EVALUATED)):
         raise InputError(f"{path}: kinds: expected some of {', '.join(prompt_kinds.EVALUATED)}, got {unknown[0]!r}")
     found["sentences"] = {label: tuple(texts) for label, texts in found.get("sentences", {}).items()}
-    name = pathlib.Path(path.partition(":")[0]).stem
+    file, _, argument = path.partition(":")
+    name = argument or pathlib.Path(file).stem
     return EvalSet(name, **{field: tuple(v) if isinstance(v, list) else v for field, v in found.items()})
 
 

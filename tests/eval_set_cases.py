@@ -2,6 +2,7 @@
 
 import json
 
+import h5py
 import numpy as np
 import test_sources_csv_boxes
 import test_sources_imed361m
@@ -77,18 +78,89 @@ def samed2d(folder):
     return found
 
 
+def busi(folder):
+    for kind in ("benign", "malignant", "normal"):
+        _images(folder, *(f"Dataset_BUSI_with_GT/{kind}/{kind} (1){end}.png" for end in ("", "_mask", "_mask_1")))
+    return folder
+
+
+def chexpert_5x200(folder):
+    findings = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
+    lines = [f"Path,Sex,{','.join(findings)},Fracture"]
+    for i, finding in enumerate(findings):
+        path = f"CheXpert-v1.0/train/patient{i:05}/study1/view1_frontal.jpg"
+        _images(folder, path)
+        lines.append(f"{path},Male,{','.join(str(float(finding == other)) for other in findings)},")
+    (folder / "chexpert_5x200.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def isic2018(folder):
+    names = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
+    lines = [f"image,{','.join(names)}"]
+    for i, name in enumerate(names):
+        _images(folder, f"ISIC2018_Task3_Test_Input/ISIC_00345{i}.jpg")
+        lines.append(f"ISIC_00345{i},{','.join(str(float(name == other)) for other in names)}")
+    table = folder / "ISIC2018_Task3_Test_GroundTruth/ISIC2018_Task3_Test_GroundTruth.csv"
+    table.parent.mkdir()
+    table.write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def odir(folder):
+    lines = ["ID,Patient Age,Left-Fundus,Right-Fundus,N,D,G,C,A,H,M,O,filepath,labels,target,filename"]
+    for i, name in enumerate("NDGCAHMO"):
+        _images(folder, f"preprocessed_images/{i}_right.jpg")
+        marks = ",".join(str(int(name == other)) for other in "NDGCAHMO")
+        lines.append(
+            f"{i},69,{i}_left.jpg,{i}_right.jpg,{marks},../x/{i}_right.jpg,['{name}'],\"[1, 0]\",{i}_right.jpg"
+        )
+    (folder / "full_df.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def refuge(folder):
+    return _images(folder, "Training400/Glaucoma/g0001.jpg", "Training400/Non-Glaucoma/n0001.jpg")
+
+
+def pcam(folder):
+    folder.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 96, 96, 3), np.uint8)
+    for name, values in (("x", pixels), ("y", np.array([0, 1, 1, 0], np.uint8).reshape(4, 1, 1, 1))):
+        with h5py.File(folder / f"camelyonpatch_level_2_split_test_{name}.h5", "w") as file:
+            file[name] = values
+    return folder
+
+
+def medmnist(folder):
+    folder.mkdir()
+    rng, arrays = np.random.default_rng(0), {}
+    for split, count in (("train", 3), ("val", 2), ("test", 9)):
+        arrays[f"{split}_images"] = rng.integers(0, 256, (count, 28, 28, 3), np.uint8)
+        arrays[f"{split}_labels"] = np.arange(count, dtype=np.uint8)[:, None]
+    np.savez(folder / "pathmnist.npz", **arrays)
+    return folder
+
+
 COPIES = {
     "amos": lambda folder: test_sources_volumes.write_amos(folder, "RAS"),
     "br35h": br35h,
     "btcv": lambda folder: test_sources_volumes.write_btcv(folder, "RAS"),
+    "busi": busi,
     "chest_ct": chest_ct,
+    "chexpert_5x200": chexpert_5x200,
     "covid_ct": covid_ct,
     "imed361m": imed361m,
+    "isic2018": isic2018,
     "isles2022": lambda folder: test_sources_volumes.write_isles(folder, "RAS"),
     "lc25000_colon": lc25000("colon", ("aca", "n")),
     "lc25000_lung": lc25000("lung", ("aca", "n", "scc")),
+    "medmnist": medmnist,
     "nct_crc": nct_crc,
     "nih_cxr14": test_sources_csv_boxes.write_nih,
+    "odir": odir,
+    "pcam": pcam,
+    "refuge": refuge,
     "samed2d": samed2d,
     "totalsegmentator_ct": totalsegmentator("ct.nii.gz"),
     "totalsegmentator_mri": totalsegmentator("mri.nii.gz"),

@@ -1,4 +1,6 @@
-"""What definitions of evaluation sets share: how regions are asked, and the metrics of each kind of question."""
+"""What definitions of evaluation sets share: how regions are asked, the metrics of each kind of question, and names."""
+
+from collections.abc import Mapping
 
 REGION_KINDS = ("mask", "box", "point", "crop", "none")
 REGION_METRICS = tuple(
@@ -9,3 +11,8 @@ REGION_METRICS = tuple(
 def image_metrics(source: str) -> tuple[str, ...]:
     """Metrics of a choice between labels of whole images, of the source that the build makes."""
     return tuple(f"image/{source}/{name}" for name in ("accuracy", "balanced_accuracy", "auroc"))
+
+
+def classes(names: Mapping[str, str]) -> str:
+    """The build's option that says what folders, columns or numbers are called."""
+    return f"--option=classes={','.join(f'{key}={name}' for key, name in names.items())}"

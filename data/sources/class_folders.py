@@ -4,6 +4,7 @@ Layouts: CLASS/x.png and SPLIT/CLASS/x.png, with any folders below, CLASS/SPLIT/
 COVID-CT has its official splits as lists of file names in Data-split/*/*.txt, with the split in the list's name.
 """
 
+import fnmatch
 import os
 import pathlib
 import re
@@ -26,6 +27,7 @@ OPTIONS = (
     | {
         "images": "folder that holds the class folders, below --input; default: --input itself",
         "classes": "what the folders are called: a table, or yes=brain tumor,no=no tumor,pred= (nothing: left out)",
+        "leave_out": "pattern of the names of files that are no images of a class, such as *_mask*",
         "lists": "text files that list the images of a split, below --input; default: Data-split/**/*.txt",
     }
 )
@@ -75,7 +77,10 @@ def _rows(
     root = path / stated["images"] if stated.get("images") else path
     expression = pattern(stated, "group")
     told: set[str] = set()
+    left_out = stated.get("leave_out", "")
     for file in walk(root):
+        if left_out and fnmatch.fnmatchcase(file.name, left_out):
+            continue
         place, below = relative(file, path), relative(file, root)
         folder, split = _class(os.path.dirname(below).split(os.sep))
         if not folder:

@@ -46,6 +46,7 @@ class Row:
     files: tuple[str, ...] = ()  # others that decide the record; only looked at by `gather`, not kept
 
 
+Read = Callable[[pathlib.Path, Row, str], Picture]
 RegionsOf = Callable[[Row, Picture, labels.Resolved], Iterable[Region]]
 
 
@@ -143,19 +144,21 @@ def open_source(
     report: Report,
     other_labels: Mapping[Label, str] | None = None,
     private: bool = False,
+    read: Read | None = None,
 ) -> Source:
     """The source of gathered rows.
 
     `regions_of(row, picture, resolved)` yields the regions of an image and reports those that cannot be used. `recipe`
     is what else decides the records, such as the adapter's version; `other_labels` are those that only pixels tell of.
-    With `private`, messages name no image file.
+    With `private`, messages name no image file. `read(path, row, where)` is the picture of a row whose file holds
+    more than it; `where` names it in messages.
     """
     found = dict(gathered.labels)
     for label, place in (other_labels or {}).items():
         found.setdefault(label, place)
     resolved = labels.resolve(found, ontology, shipped, ontology.with_table(gathered.name, adapter), report)
     stated = {key: value for key, value in options.items() if key != "salt_file"}
-    make = functools.partial(_make, gathered.name, gathered.folder, regions_of, resolved, stated, report, private)
+    make = functools.partial(_make, gathered.name, gathered.folder, regions_of, resolved, stated, report, private, read)
     items = {split: Items(rows, make) for split, rows in gathered.splits.items()}
     decides = [FORMAT, adapter, list(recipe), sorted(stated.items()), sorted(resolved.ids.items()), gathered.digest]
     return Source(
@@ -177,12 +180,13 @@ def _make(
     stated: Mapping[str, str],
     report: Report,
     private: bool,
+    read: Read | None,
     row: Row,
 ) -> Iterator[RegionExample]:
     place = f"{shown(folder)}/{row.place}: {row.image_id}"
     where = "its image" if private else shown(folder / row.image)
     try:
-        picture = read_picture(folder / row.image, where)
+        picture = read(folder / row.image, row, where) if read else read_picture(folder / row.image, where)
     except BadRecord as bad:
         report.skip(place, bad.reason, bad.detail)
         return
