@@ -1,9 +1,13 @@
 """Linear probes find what is linearly there, from few examples of distinct patients, and say what data they need."""
 
 import json
+import subprocess
+import sys
 
+import corpus_cases
 import numpy as np
 import pytest
+import tiny_run
 from encoded_cases import IDS, TEXT, encoded, image, table, unit
 from hypothesis import given
 from hypothesis import strategies as st
@@ -90,3 +94,22 @@ def test_the_table_has_a_column_per_number_of_shots():
     assert text.splitlines()[0].split() == ["macro,", "%", "zero-shot", "1", "4", "all"]
     assert any(line.startswith("images of set") for line in text.splitlines())
     assert "no two labels" in linear_probe.screen_table({"regions": {}, "images": {}})
+
+
+def test_the_command_writes_its_numbers_and_needs_three_splits(tmp_path):
+    run, data = tiny_run.write_run(tmp_path / "run"), corpus_cases.write_folder(tmp_path / "own")
+    command = [sys.executable, "-m", "medp_clip_jax.evaluators.linear_probe", f"--checkpoint={run}", f"--data={data}"]
+
+    def asked(*given):
+        return subprocess.run([*command, *given], capture_output=True, text=True, check=False)
+
+    refused = asked(f"--output={tmp_path / 'no'}")
+    assert refused.returncode == 2 and "no 'train'" in refused.stderr and "Traceback" not in refused.stderr
+    splits = {f"i{i}": ("train", "val", "test")[i // 2] for i in range(6)}
+    (data / "splits.json").write_text(json.dumps(splits))
+    done = asked(f"--output={tmp_path / 'out'}", "--kinds=mask,none")
+    assert done.returncode == 0, done.stderr
+    numbers = json.loads((tmp_path / "out" / linear_probe.FILE).read_text())
+    assert set(numbers["regions"]) == {"mask", "none"} and numbers["regions"]["mask"]["labels"] == 2
+    assert numbers["images"] == {} and "zero-shot" in done.stdout  # one image label is no choice
+    assert len(numbers["data"]["checksum"]) == 16
