@@ -16,11 +16,12 @@ def read(path: str, function: str, fields: Collection[str], flag: str) -> ml_col
     """
     file, _, argument = path.partition(":")
     try:
-        found = runpy.run_path(file)[function](*([argument] if argument else []))
+        defined = runpy.run_path(file)
     except OSError as error:
         raise InputError(f"--{flag}={path}: {error.strerror}; expected a file with {function}()") from error
-    except KeyError as error:
-        raise InputError(f"--{flag}={path}: expected a function {function}() in it, found no {error}") from error
+    if function not in defined:
+        raise InputError(f"--{flag}={path}: expected a function {function}() in it, found none")
+    found = defined[function](*([argument] if argument else []))
     if not isinstance(found, ml_collections.ConfigDict) or set(found) - set(fields):
         raise InputError(f"{path}: {function}() must return a ConfigDict with fields among {', '.join(fields)}")
     return found

@@ -1,13 +1,18 @@
 """Every published evaluation set, on a tiny copy in its exact layout: found, built, and asked as it is defined."""
 
 import pathlib
+import runpy
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import tiny_run
 from eval_set_cases import COPIES
 
+from data import ontology
+from data.report import Report
+from data.sources.arrays import open_arrays
 from medp_clip_jax import eval_sets
 from medp_clip_jax.errors import InputError
 
@@ -43,6 +48,25 @@ def test_a_copy_in_the_published_layout_is_built_as_defined(name, tmp_path):
         assert all(asked.sentences(label) == texts for label, texts in known.sentences.items())
         other = next(label for label in asked if label not in known.sentences)
         assert asked.sentences(other) == corpus.ontology.sentences(other)
+
+
+def test_no_two_classes_of_a_medmnist_set_are_one_label(tmp_path):
+    sets = runpy.run_path(str(HOME / "medmnist.py"))["SETS"]
+    shipped = ontology.load()
+    for name, (_, _, names) in sets.items():
+        known = eval_sets.read(f"{HOME / 'medmnist.py'}:{name}")
+        assert known.name == name and all(f"/{name}/" in metric for metric in known.metrics)
+        (tmp_path / name).mkdir()
+        numbers = np.arange(len(names), dtype=np.uint8)
+        arrays = {"test_images": np.zeros((len(names), 28, 28), np.uint8), "test_labels": numbers[:, None]}
+        np.savez(tmp_path / name / f"{name}_64.npz", **arrays)
+        assert eval_sets.missing(known, tmp_path / name) == []
+        options = dict(word.removeprefix("--option=").split("=", 1) for word in known.build[1:])
+        source = open_arrays(tmp_path / name, shipped, shipped, "", Report(), options)
+        labels = [example.image_labels for example in source.splits["test"]()]
+        assert len(set(labels)) == len(names) and all(len(each) == 1 for each in labels), name
+    with pytest.raises(InputError, match="no set 'pathmist' of MedMNIST"):
+        eval_sets.read(f"{HOME / 'medmnist.py'}:pathmist")
 
 
 @pytest.mark.parametrize("name", SETS)

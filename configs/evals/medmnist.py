@@ -6,6 +6,7 @@ TissueMNIST and RetinaMNIST are left out: kidney cells of eight kinds and grades
 import ml_collections
 
 from configs.evals import classes, image_metrics
+from medp_clip_jax.errors import InputError
 
 ORGANS = (
     "urinary bladder", "left femur", "right femur", "heart", "left kidney", "right kidney", "liver", "left lung",
@@ -47,6 +48,8 @@ SETS = {
 
 
 def get_eval(name: str = "pathmnist") -> ml_collections.ConfigDict:
+    if name not in SETS:
+        raise InputError(f"no set {name!r} of MedMNIST is defined here: expected one of {', '.join(SETS)}")
     modality, anatomy, names = SETS[name]
     known = ml_collections.ConfigDict()
     known.title = name
