@@ -84,51 +84,37 @@ def _rows(
     unknown: set[str] = set()
     for file in files:
         for place, row in tables.read_table(file, report, encoding=stated.get("encoding", "")):
-            if stated.get("image"):
-                column = tables.column(row, (stated["image"],), file, "the image")
-            else:
-                column = tables.column(row, _IMAGE, file, "the image")
-            image = tables.cell(row, column)
-            place = place.removeprefix(f"{shown(folder)}/")
+            column = tables.column(row, (stated["image"],) if stated.get("image") else _IMAGE, file, "the image")
+            image, place = tables.cell(row, column), place.removeprefix(f"{shown(folder)}/")
+            where = f"{shown(folder)}/{place}"
             if not image:
-                report.skip(f"{shown(folder)}/{place}", "no image path", f"column {column!r} is empty")
+                report.skip(where, "no image path", f"column {column!r} is empty")
                 continue
-            by_column = _named if stated.get("label") else _marked
-            labels = by_column(row, file, f"{shown(folder)}/{place}", stated, classes, unknown, report)
+            if stated.get("label"):
+                cell = tables.cell(row, tables.column(row, (stated["label"],), file, "the labels"))
+                labels = _named(cell.split(stated.get("separator") or "|"), where, classes, unknown, report)
+            else:
+                labels = _marked(row, file, where, classes, report)
             if labels is None:
                 continue
-            patient = tables.cell(
-                row, tables.find_column(row, (stated["patient"],) if stated.get("patient") else _PATIENT)
-            )
-            split = (
-                tables.cell(row, tables.column(row, (stated["split"],), file, "the split"))
-                if stated.get("split")
-                else ""
-            )
+            column = tables.find_column(row, (stated["patient"],) if stated.get("patient") else _PATIENT)
+            patient, split = tables.cell(row, column), file.stem
+            if stated.get("split"):
+                split = tables.cell(row, tables.column(row, (stated["split"],), file, "the split"))
             yield Row(
                 place=place,
                 image_id=shown(image),
                 image=relative(finder.find(image), folder),
                 group=group_of(expression, image, patient),
-                split=splits.named(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", split or file.stem)),
+                split=splits.named(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", split)),
                 image_labels=labels,
             )
 
 
-def _named(
-    row: tables.Row,
-    file: pathlib.Path,
-    place: str,
-    stated: Mapping[str, str],
-    classes: Classes,
-    unknown: set[str],
-    report: Report,
-) -> tuple[str, ...] | None:
-    """Labels from the cell that names them; None where the image is left out."""
-    cell = tables.cell(row, tables.column(row, (stated["label"],), file, "the labels"))
-    texts = [text.strip() for text in cell.split(stated.get("separator") or "|") if text.strip()]
+def _named(texts: list[str], place: str, classes: Classes, unknown: set[str], report: Report) -> tuple[str, ...] | None:
+    """Labels by their names in a cell; None where the image is left out. Unknown names are told once."""
     found = []
-    for text in texts:
+    for text in (text.strip() for text in texts if text.strip()):
         label = classes.names.get(text)
         if label is None and text.isdigit():
             label = classes.values.get(int(text))
@@ -138,20 +124,14 @@ def _named(
                 report.skip(place, "class absent from the table", f"{text!r}: its images are left out")
             return None
         found.append(text if label is None else label)
-    return None if texts and not any(found) else tuple(dict.fromkeys(filter(None, found)))
+    return _kept(found)
 
 
 def _marked(
-    row: tables.Row,
-    file: pathlib.Path,
-    place: str,
-    stated: Mapping[str, str],
-    classes: Classes,
-    unknown: set[str],
-    report: Report,
+    row: tables.Row, file: pathlib.Path, place: str, classes: Classes, report: Report
 ) -> tuple[str, ...] | None:
     """Labels whose columns say 1; None, told, where a cell says neither yes nor no. Uncertain, -1, is no."""
-    found, left_out = [], False
+    found = []
     for name, label in classes.names.items():
         cell = tables.cell(row, tables.column(row, (name,), file, "a label")).lower()
         if cell not in (*_YES, *_NO):
@@ -159,5 +139,9 @@ def _marked(
             return None
         if cell in _YES:
             found.append(label)
-            left_out |= not label
-    return None if left_out and not any(found) else tuple(dict.fromkeys(filter(None, found)))
+    return _kept(found)
+
+
+def _kept(labels: list[str]) -> tuple[str, ...] | None:
+    """Each label once; None where all there are, are left out."""
+    return None if labels and not any(labels) else tuple(dict.fromkeys(filter(None, labels)))
