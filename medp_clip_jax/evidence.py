@@ -97,7 +97,7 @@ def render(template: pathlib.Path) -> str:
 
     def filled(place: re.Match) -> str:
         table = read(template.parent / FOLDER / f"{place[2]}.json")
-        if place[1] == "differences":
+        if place[1] == "differences" and table.rows:
             return sweep_table.differences(table, place[3]).rstrip("\n")
         return sweep_table.markdown(sweep_table.showing(table, place[3].split())).rstrip("\n")
 

@@ -110,6 +110,14 @@ def test_a_page_is_its_template_with_tables(made, tmp_path):
     assert page.read_text() == text
 
 
+def test_a_sweep_without_finished_cells_is_an_empty_table(tmp_path):
+    (tmp_path / "evidence").mkdir()
+    evidence.keep(tmp_path / "evidence" / "a.json", "configs/sweeps/a.py", sweep_table.write(tmp_path, CELLS, METRICS))
+    template = tmp_path / "results.template.md"
+    template.write_text("<!-- table: a -->\n\n<!-- differences: a macro -->\n")
+    assert evidence.write_page(str(template)).read_text().count("0 of 4 cells") == 2
+
+
 def test_the_page_of_results_is_that_of_its_files():
     docs = pathlib.Path(__file__).parents[1] / "docs"
     assert evidence.render(docs / "results.template.md") == (docs / "results.md").read_text("utf-8")
