@@ -95,6 +95,18 @@ def mean_of(items: Sequence[Tally], replicates: int = 1000, seed: int = 0) -> di
     return {"value": value, "low": rounded(low), "high": rounded(high)}
 
 
+def difference_of(
+    first: Sequence[Tally], second: Sequence[Tally], replicates: int = 1000, seed: int = 0
+) -> dict[str, float | None]:
+    """How far the mean over the tallies of `first` lies above that of `second`, as `value`, `low` and `high` like
+    `mean_of`; both are measured on the same resampled groups."""
+    value = np.mean([estimate(item) for item in first]) - np.mean([estimate(item) for item in second])
+    samples = bootstrap([*first, *second], replicates, seed)
+    leads = np.nanmean(samples[:, : len(first)], 1) - np.nanmean(samples[:, len(first) :], 1)
+    low, high = np.nanpercentile(leads, [2.5, 97.5])
+    return {"value": rounded(value), "low": rounded(low), "high": rounded(high)}
+
+
 def rounded(value: float) -> float | None:
     """A number as JSON has it, None where it is none."""
     return None if not np.isfinite(value) else round(float(value), 5)

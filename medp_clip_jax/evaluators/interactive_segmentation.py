@@ -148,7 +148,8 @@ def _replay(found: dict[str, list[Session]], table: EvalTable) -> list[dict[str,
     for start, each in found.items():
         for session in each:
             image = table.images[table.image_index[session.row]]
-            place = {"dataset": image.dataset, "image": image.image_id, "region": int(table.region_index[session.row])}
+            place = {"dataset": image.dataset, "group": image.group, "image": image.image_id}
+            place["region"] = int(table.region_index[session.row])
             asked = {"start": start, "box": session.box, "clicks": [list(click) for click in session.clicks]}
             rows.append(
                 {
