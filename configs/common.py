@@ -75,6 +75,8 @@ def get_config() -> ml_collections.ConfigDict:
                 "margin": 0.25,  # of the box, on each side, around the glimpse and around crops
                 "click_window": 0.3125,  # side of the window around clicks, as a share of the longer image side
                 "bias": True,  # coverage bias on the patch keys
+                "bias_from": 0,  # first block that has it
+                "tokens": 1,  # per region; their embeddings are averaged
                 "glimpse_drop": 0.0,  # share of training regions that go without their glimpse
             },
             "segmenter": {  # the mask decoder
@@ -133,6 +135,8 @@ def get_config() -> ml_collections.ConfigDict:
             "image_text_kind": "softmax",  # softmax (CLIP) | sigmoid (SigLIP)
             "region_to_text": 1.0,
             "text_to_region": 0.5,
+            "region_kind": "bank",  # bank | one_hot | multi_positive | sigmoid: what region_to_text contrasts with
+            "hierarchy": True,  # a label's ancestors and descendants are no negatives of it
             "distill": 0.0,  # holds embeddings of images without prompts where the model of `init` puts them
             "segment": 0.0,  # of the mask decoder's own sum of losses, see `segment`
             "tau": 0.5,  # strength of the prior correction in training

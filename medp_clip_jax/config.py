@@ -10,7 +10,7 @@ from typing import Any
 import ml_collections
 
 from configs import common
-from medp_clip_jax import captions, prompt_kinds, sharding
+from medp_clip_jax import captions, pair_losses, prompt_kinds, sharding
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.models.fusion_baselines import FUSIONS
 from medp_clip_jax.models.layers import ACTIVATIONS, REMAT
@@ -31,6 +31,7 @@ CHOICES = {  # field -> what it, or each of its items, may be
     "model.remat": ("none", *REMAT),
     "model.segmenter.kind": tuple(DECODERS),
     "loss.image_text_kind": ("softmax", "sigmoid"),
+    "loss.region_kind": ("bank", *pair_losses.KINDS),
     "eval.kinds": prompt_kinds.EVALUATED,
     "eval.val_kinds": prompt_kinds.EVALUATED,
     "mesh.rules": sharding.AXES,
@@ -42,7 +43,7 @@ RANGES = {  # least and greatest value -> fields; all the numbers of a section o
         *("model.text.width", "model.text.depth", "model.text.heads", "model.embed", "model.unroll"),
         *("input.batch_size", "input.regions", "input.points", "input.label_variants", "input.threads"),
         *("train.steps", "train.log_every", "train.checkpoint_every", "train.keep", "train.max_bad_steps"),
-        *("train.accumulate", "loss.chunk"),
+        *("train.accumulate", "loss.chunk", "model.prompt.tokens"),
         *("eval.batch_size", "eval.regions", "segment.regions", "segment.rounds", "segment.unroll"),
         *("model.segmenter.depth", "model.segmenter.heads", "model.segmenter.detail"),
     ),
@@ -50,7 +51,13 @@ RANGES = {  # least and greatest value -> fields; all the numbers of a section o
     (4, math.inf): ("model.prompt.hidden",),  # the glimpse's first layer has a quarter
     (258, math.inf): ("model.text.vocab",),  # bytes, start and end
     (0, math.inf): (
-        *("model.prompt.octaves", "model.prompt.glimpse", "model.prompt.context", "model.prompt.margin"),
+        *(
+            "model.prompt.octaves",
+            "model.prompt.glimpse",
+            "model.prompt.context",
+            "model.prompt.margin",
+            "model.prompt.bias_from",
+        ),
         *(
             "data.temperature",
             "data.weights",

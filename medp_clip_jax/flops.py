@@ -60,9 +60,10 @@ def step_flops(config: Any, labels: int, parameters: int = 0) -> StepFlops:
     model, batch = config.model, config.input.batch_size
     regions = batch * config.input.regions if config.loss.region_to_text or config.loss.text_to_region else 0
     tokens, text, label = image_tokens(model), model.text.context, config.input.label_context
+    read = regions * (model.prompt.tokens if model.fusion == "tokens" else 1)  # region tokens
     forward = {
         "image": batch * (_blocks(model.image, tokens) + _ends(model)),
-        "regions": regions * _region(model, tokens),
+        "regions": read * _region(model, tokens),
         "prompts": regions * _prompt(model, config.input.points) * (model.fusion in ("tokens", "late")),
         "windows": regions * _windows(config),
         "text": batch * _text(model, text),
@@ -75,9 +76,9 @@ def step_flops(config: Any, labels: int, parameters: int = 0) -> StepFlops:
     if config.loss.distill:
         forward["base"] = forward["image"] - batch * _unread(model.image, tokens)
     if "text" in config.optim.frozen:
-        return _with_frozen_text(config, forward, regions, parameters)
+        return _with_frozen_text(config, forward, read, parameters)
     recompute = batch * (_again(model, model.image, tokens) + _again(model, model.text, text))
-    recompute += regions * _region_again(model, tokens)
+    recompute += read * _region_again(model, tokens)
     if model.remat != "none":
         recompute += forward["prompts"] + forward["windows"]
     if regions:
@@ -87,14 +88,14 @@ def step_flops(config: Any, labels: int, parameters: int = 0) -> StepFlops:
     return StepFlops(forward, recompute, float(OPTIMIZER * parameters))
 
 
-def _with_frozen_text(config: Any, forward: dict[str, float], regions: int, parameters: int) -> StepFlops:
+def _with_frozen_text(config: Any, forward: dict[str, float], read: int, parameters: int) -> StepFlops:
     """The step of `step_flops` without gradients of the text tower, whose forward pass is one part then."""
     model, batch = config.model, config.input.batch_size
     tokens, text = image_tokens(model), model.text.context
     unread = batch * _unread(model.text, text)
     rest = {part: value for part, value in forward.items() if part not in ("text", "labels")}
     rest |= {"unread": forward["unread"] + unread, "frozen text": forward["text"] + forward["labels"] - unread}
-    recompute = batch * _again(model, model.image, tokens) + regions * _region_again(model, tokens)
+    recompute = batch * _again(model, model.image, tokens) + read * _region_again(model, tokens)
     if model.remat != "none":
         recompute += forward["prompts"] + forward["windows"]
     if config.train.accumulate > 1:

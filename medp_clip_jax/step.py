@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from einops import rearrange
 
-from medp_clip_jax import click_training, losses, sharded_losses
+from medp_clip_jax import click_training, losses, pair_losses, sharded_losses
 from medp_clip_jax.models.clip import MedPCLIP
 from medp_clip_jax.models.layers import constrain
 from medp_clip_jax.models.vit import Images
@@ -119,10 +119,14 @@ def batch_loss(
     if regions is not None:
         labels = encode_bank(model, variables, bank, variant_rng, devices)
         regions, target = regions.reshape(-1, regions.shape[-1]), batch["label"].reshape(-1)
+        kin = bank.excluded if weights.hierarchy else jnp.zeros_like(bank.excluded)
         parts["region_to_text"], metrics["region_accuracy"] = terms.region_to_text(
-            regions, labels, target, scale, bank.log_prior, weights.tau, bank.excluded, **limit
+            regions, labels, target, scale, bank.log_prior, weights.tau, kin, **limit
         )
-        parts["text_to_region"] = terms.text_to_region(regions, labels, target, scale, bank.excluded, **limit)
+        if weights.region_kind != "bank":
+            paired = pair_losses.KINDS[weights.region_kind]
+            parts["region_to_text"] = paired(regions, labels, target, scale, params["logit_bias"], kin)
+        parts["text_to_region"] = terms.text_to_region(regions, labels, target, scale, kin, **limit)
     if masks is not None:
         parts["segment"], figures = click_training.total(masks, batch["target_kind"], config.segment)
         metrics |= figures

@@ -17,6 +17,8 @@ def only(kind: str) -> dict[str, float]:
 CHANGES = {
     "MedP-CLIP": {},
     "no coverage bias": {"model.prompt.bias": False},
+    "bias in the last block only": {"model.prompt.bias_from": 2},
+    "4 tokens per region": {"model.prompt.tokens": 4},
     "no glimpse": {"model.prompt.glimpse": 0, "model.prompt.context": 0.0},
     "no glimpse of the surroundings": {"model.prompt.context": 0.0},
     "masks only": only("mask"),
@@ -29,6 +31,10 @@ CHANGES = {
     "full prior correction (tau 1)": {"loss.tau": 1.0},
     "region to text alone": {"loss.text_to_region": 0.0},
     "text to region alone": {"loss.region_to_text": 0.0},
+    "kin are negatives": {"loss.hierarchy": False},
+    "one-hot InfoNCE in the batch": {"loss.region_kind": "one_hot", "loss.text_to_region": 0.0},
+    "multi-positive in the batch": {"loss.region_kind": "multi_positive", "loss.text_to_region": 0.0},
+    "sigmoid in the batch": {"loss.region_kind": "sigmoid", "loss.text_to_region": 0.0},
 }
 
 

@@ -5,10 +5,17 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from einops import rearrange
+from einops import rearrange, reduce
 
 from medp_clip_jax.models.layers import constrain
-from medp_clip_jax.models.vit import ImageFeatures, Images, RegionStream, VisionTransformer, normalised_pixels
+from medp_clip_jax.models.vit import (
+    ImageFeatures,
+    Images,
+    RegionStream,
+    VisionTransformer,
+    normalise,
+    normalised_pixels,
+)
 from medp_clip_jax.prompts import RegionPrompts, coverage, has_prompt, mask_boxes
 
 Array = jax.Array
@@ -161,6 +168,8 @@ class Tokens(nn.Module):
         # s = 10 * parameter: a plain scale moves too little under Adam to matter
         readings = image.depth if image.pool == "cls" else 1  # SigLIP's regions only read in the pooling head
         self.bias_scale = self.param("bias_scale", nn.initializers.constant(0.1), (readings, image.heads))
+        if self.config.prompt.tokens > 1:  # what tells the tokens of a region apart
+            self.apart = self.param("apart", nn.initializers.normal(0.02), (self.config.prompt.tokens, image.width))
         self.log_sigma = self.param("log_sigma", nn.initializers.constant(jnp.log(0.375)), ())  # of a click, in patches
 
     def __call__(
@@ -170,15 +179,27 @@ class Tokens(nn.Module):
 
         `keep` [batch, kept] are the patches that patch dropout left, `keys` [batch] drop glimpses.
         """
-        return self.tower.embed(images, self._stream(images, prompts, keep, keys), keep)
+        image, regions = self.tower.embed(images, self._stream(images, prompts, keep, keys), keep)
+        return image, self._joined(regions)
 
     def regions(self, features: ImageFeatures, prompts: RegionPrompts) -> Array:
         """Region embeddings [batch, regions, dim], L2-normalised, from features that `encode_image` kept."""
-        return self.tower.read(features, self._stream(Images(features.pixels, features.rectangle), prompts))
+        stream = self._stream(Images(features.pixels, features.rectangle), prompts)
+        return self._joined(self.tower.read(features, stream))
 
     def tokens(self, features: ImageFeatures, prompts: RegionPrompts) -> tuple[Array, Array]:
         """Region tokens [batch, regions, width] as the last block leaves them, for the mask decoder, and embeddings."""
-        return self.tower.walk(features, self._stream(Images(features.pixels, features.rectangle), prompts))
+        stream = self._stream(Images(features.pixels, features.rectangle), prompts)
+        tokens, embeddings = self.tower.walk(features, stream)
+        return self._mean(tokens), self._joined(embeddings)
+
+    def _joined(self, embeddings: Array) -> Array:
+        """One embedding of each region from those of its tokens, [batch, regions * tokens, dim]."""
+        return embeddings if self.config.prompt.tokens == 1 else normalise(self._mean(embeddings))
+
+    def _mean(self, x: Array) -> Array:
+        count = self.config.prompt.tokens
+        return x if count == 1 else reduce(x, "b (k n) c -> b k c", "mean", n=count)
 
     def _stream(
         self, images: Images, prompts: RegionPrompts, keep: Array | None = None, keys: Array | None = None
@@ -192,6 +213,11 @@ class Tokens(nn.Module):
             covered = jnp.take_along_axis(covered, keep[:, None], 2)
         covered = covered / jnp.maximum(covered.max(-1, keepdims=True), 1e-6)
         log_coverage = jnp.log(covered + EPS) - jnp.log(1 + EPS)
-        scale = 10 * self.bias_scale if c.prompt.bias else jnp.zeros_like(self.bias_scale)
+        seeing = jnp.arange(len(self.bias_scale)) >= c.prompt.bias_from if c.prompt.bias else jnp.zeros(1, bool)
+        scale = jnp.where(seeing[:, None], 10 * self.bias_scale, 0)
         offset = constrain(self.encoder(images, prompts, sigma, keys), "batch", "tokens", "width")
+        if c.prompt.tokens > 1:
+            apart = jnp.where(has_prompt(prompts)[..., None, None], self.apart.astype(offset.dtype), 0)
+            offset = rearrange(offset[:, :, None] + apart, "b k n c -> b (k n) c")
+            log_coverage = log_coverage.repeat(c.prompt.tokens, 1)
         return RegionStream(offset, constrain(log_coverage, "batch", None, None), scale)

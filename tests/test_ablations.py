@@ -1,0 +1,62 @@
+"""Variants of the region stream that are there to compare with keep its invariants, and do what their name says."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from medp_clip_jax.models.clip import MedPCLIP
+from medp_clip_jax.prompts import RegionPrompts
+from medp_clip_jax.step import init_params
+from tests import model_cases as cases
+from tests.test_invariants import draw
+
+VARIANTS = {"tokens": {"tokens": 3}, "late bias": {"bias_from": 1}, "no bias": {"bias": False}}
+
+
+@functools.lru_cache
+def made(**prompt):
+    config = cases.small_config()
+    config.prompt.update(prompt)
+    model = MedPCLIP(config)
+    params = cases.train(model, jax.jit(functools.partial(init_params, model, 0))())
+    encode = jax.jit(functools.partial(model.apply, method="encode_image"))
+    ask = jax.jit(functools.partial(model.apply, method="encode_regions"))
+    together = jax.jit(functools.partial(model.apply, tokens=jnp.ones((1, 4), jnp.int32)))
+    return {"params": params}, encode, ask, lambda params, *inputs: together(params, *inputs)[:2]
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_invariants_hold(name):
+    params, encode, ask, together = made(**VARIANTS[name])
+    images, prompts = draw(3)
+    features = encode(params, images)
+    regions = ask(params, features, prompts)
+    image, once = together(params, images, prompts)
+    assert regions.shape == (2, 4, 24) and cases.close(once, regions, "float32")
+    assert cases.close(image, features.embedding, "float32")
+    nothing = ask(params, features, RegionPrompts.none(2, 3))
+    assert cases.close(nothing, jnp.broadcast_to(features.embedding[:, None], nothing.shape), "float32")
+    order = np.array([2, 0, 3, 1])
+    turned = ask(params, features, cases.take_regions(prompts, order))
+    assert cases.close(turned, regions[:, order], "float32")
+
+
+def test_bias_from_the_first_block_is_bias_and_from_none_is_no_bias():
+    images, prompts = draw(4)
+    answers = {}
+    params = made()[0]
+    for name, prompt in {"all": {}, "last": {"bias_from": 1}, "none": {"bias_from": 2}, "off": {"bias": False}}.items():
+        _, encode, ask, _ = made(**prompt)
+        answers[name] = ask(params, encode(params, images), prompts)
+    assert np.array_equal(answers["none"], answers["off"])
+    moved = [float(np.abs(answers["all"] - answers[name]).max()) for name in ("last", "none")]
+    assert min(moved) > 1e-3 and np.abs(answers["last"] - answers["none"]).max() > 1e-3
+
+
+def test_several_tokens_of_a_region_are_told_apart():
+    params = made(tokens=3)[0]
+    apart = params["params"]["fusion"]["apart"]
+    assert apart.shape == (3, 48) and np.abs(apart[0] - apart[1]).max() > 1e-3
