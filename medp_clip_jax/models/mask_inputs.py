@@ -20,14 +20,15 @@ LIKENESS = 16  # channels by which places are compared
 
 
 class Stem(nn.Module):
-    """Detail of the pixels that all regions share: features at the stride and at twice the stride, which know the
-    patches around them. What is done here is done once per image."""
+    """Detail of the pixels that all regions share: features at half the stride, at the stride and at twice the stride,
+    which know the patches around them. What is done here is done once per image."""
 
     config: Any
 
     @nn.compact
-    def __call__(self, features: ImageFeatures) -> tuple[Array, Array]:
-        """([batch, fine, fine, detail], [batch, coarse, coarse, 2 * detail]) with fine = size / stride = 2 * coarse."""
+    def __call__(self, features: ImageFeatures) -> tuple[Array, Array, Array]:
+        """([batch, side, side, detail / 2], [batch, fine, fine, detail], [batch, coarse, coarse, 2 * detail]) with
+        fine = size / stride = 2 * coarse, and side = 2 * fine, that of the masks."""
         c, s = self.config, self.config.segmenter
         dtype = jnp.dtype(c.dtype)
         x = normalised_pixels(features.pixels, c).astype(dtype)
@@ -48,13 +49,18 @@ class Stem(nn.Module):
         while step < s.stride:
             x = conv(x, s.detail // 2, 2, f"down_{step}")
             step *= 2
+        sharp = conv(x, s.detail // 2, 1, "edges")
         fine = refined(conv(x, s.detail, 2, "down"), "fine")
         coarse = conv(fine, 2 * s.detail, 2, "coarse")
         grid = features.pixels.shape[1] // c.image.patch
         patches = rearrange(LayerNorm(c.norm_eps, name="ln_patches")(features.patches), "b (y x) c -> b y x c", y=grid)
         coarse = refined(spread(patches, coarse, "patches"), "around")
-        fine = refined(spread(coarse, fine, "wide"), "sharp")
-        return LayerNorm(c.norm_eps, name="ln_out_fine")(fine), LayerNorm(c.norm_eps, name="ln_out_coarse")(coarse)
+        fine = refined(spread(coarse, fine, "wide"), "again")
+        sharp = refined(spread(fine, sharp, "near"), "edge")
+        return tuple(
+            LayerNorm(c.norm_eps, name=f"ln_out_{name}")(x)
+            for name, x in (("sharp", sharp), ("fine", fine), ("coarse", coarse))
+        )
 
 
 def prompt_maps(prompts: RegionPrompts, previous: Array | None, rectangle: Array, cells: int) -> tuple[Array, Array]:

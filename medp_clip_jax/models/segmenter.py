@@ -3,8 +3,9 @@
 Its shape is that of SAM (arXiv 2304.02643): mask tokens and the patches attend to each other, the patches are enlarged,
 and each mask token becomes the weights of a linear classifier of pixels. Five things differ. Prompts come as one token
 of the region stream and as maps beside the patches, a stem of convolutions that all regions share brings back what lies
-inside a patch, places are compared with those that are marked, a classifier answers for 2 x 2 pixels at once, so that
-masks are twice as fine as the stem, and a click decides its own pixel and a correction begins with the last answer.
+inside a patch, places are compared with those that are marked, a classifier answers for 2 x 2 pixels at once and a
+second one reads the stem at the masks' own resolution, where edges and thin vessels are, and a click decides its own
+pixel and a correction begins with the last answer.
 """
 
 from typing import Any
@@ -140,14 +141,16 @@ class Segmenter(nn.Module):
         self.layers = [TwoWay(c) for _ in range(s.depth)]
         self.coarse, self.fine = Enlarge(c, s.detail), Enlarge(c, s.detail // 2)
         self.weigh, self.weights = self._dense(s.width), self._dense(4 * (s.detail // 2))
+        self.edge, self.edges = self._dense(s.width), self._dense(s.detail // 2)
         self.judge, self.iou = self._dense(s.width), self._dense(1 + CANDIDATES)
         self.find, self.present = self._dense(s.width), self._dense(1)
         self.obeyed = self.param("obeyed", nn.initializers.constant(4.0), ())
 
     def look(self, features: ImageFeatures) -> dict[str, Array]:
         """What the decoder reads of images whatever the prompts, kept as `features.detail`."""
-        fine, coarse = self.stem(features)
-        return {"fine": fine, "coarse": coarse, "patches": self.patches(self.ln_patches(features.patches))}
+        sharp, fine, coarse = self.stem(features)
+        patches = self.patches(self.ln_patches(features.patches))
+        return {"sharp": sharp, "fine": fine, "coarse": coarse, "patches": patches}
 
     def __call__(
         self,
@@ -192,6 +195,8 @@ class Segmenter(nn.Module):
         weights = rearrange(weights, "b k t (s c) -> b k t s c", s=4)
         masks = jnp.einsum("bktsc,bkyxc->bktyxs", weights, pixels).astype(jnp.float32)
         masks = rearrange(masks, "b k t y x (p q) -> b k t (y p) (x q)", p=2)
+        edges = self.edges(nn.gelu(self.edge(tokens[:, :, :asked])))
+        masks = masks + jnp.einsum("bktc,byxc->bktyx", edges, detail["sharp"]).astype(jnp.float32)
         sharp = click_traces(prompts, features.rectangle, masks.shape[-1], (0.0,))  # clicks are obeyed where they are
         masks = masks + self.obeyed * (sharp[..., 0] - sharp[..., 1])[:, :, None]
         if previous is not None:  # a correction begins with the last answer
