@@ -130,7 +130,8 @@ def test_a_missing_file_or_function_is_named(tmp_path):
 
 def test_the_shipped_grids_can_be_read():
     folder = pathlib.Path(next(iter(configs.__path__)), "sweeps")
-    for name, count in {"baselines_phantoms": 18, "ablations_phantoms": 14}.items():
+    counts = {"baselines_phantoms": 18, "ablations_phantoms": 20}
+    for name, count in (counts | {"scaling_data_phantoms": 5, "scaling_models_phantoms": 5}).items():
         assert len(sweep.read_sweep(f"{folder / name}.py").cells) == count
 
 
