@@ -1,28 +1,29 @@
-"""Segment and name real regions on two CPU cores: `regions_cpu.py` with a mask decoder, on `../shared/regions`.
+"""Segment real regions on two CPU cores: a mask decoder on the frozen towers that `regions_cpu.py` trained.
 
-Two decoders to compare with train by the same file: `:unet` alone, on pixels and clicks, and `:sam,RELEASE` on the
-frozen tower of a release (`python -m medp_clip_jax.export runs/regions_cpu --output=RELEASE`).
+    python -m medp_clip_jax.export runs/regions_cpu --output=releases/regions_cpu
+    python -m medp_clip_jax.train --config=configs/segment_regions.py:tokens,releases/regions_cpu
+
+Region embeddings stay as they were, to the bit. Two decoders to compare with train by the same file:
+`:unet,RELEASE`, on pixels and clicks alone, and `:sam,RELEASE`, on the last patches of the same towers.
 """
 
 from configs import regions_cpu
 
+STEPS = {"tokens": 2000, "unet": 2000, "sam": 2000}  # that take the same minutes
 
-def get_config(decoder: str = "tokens"):
+
+def get_config(decoder: str = "tokens,releases/regions_cpu"):
     config = regions_cpu.get_config()
-    kind, _, init = decoder.partition(",")
+    kind, _, config.init = decoder.partition(",")
     config.workdir = f"runs/segment_regions_{kind}"
 
     config.model.segmenter.update(kind=kind, width=128, heads=4, stride=4, detail=32)
-    config.loss.segment = 1.0
+    config.loss.update(segment=1.0, image_text=0.0, region_to_text=0.0, text_to_region=0.0)  # the decoder alone
+    config.segment.detach = True
+    config.optim.frozen = ("visual", "text", "fusion")
     config.segment.update(regions=4, rounds=3, unroll=3, absent=0.0)  # convolutions in a loop are slow on CPUs
-    config.input.batch_size = 16
+    config.input.batch_size = 8
     config.eval.kinds = ("mask", "box", "segmented", "point", "none", "crop")
-    if kind != "tokens":  # the decoder alone
-        config.loss.update(image_text=0.0, region_to_text=0.0, text_to_region=0.0)
-        config.segment.detach = True
-        config.eval.kinds = ("mask",)  # only masks tell them apart
-        config.optim.frozen = ("visual", "text", "fusion")
-        config.init = init
 
-    config.train.steps = 3000
+    config.train.steps = STEPS.get(kind, 2000)
     return config

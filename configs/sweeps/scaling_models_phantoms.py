@@ -1,4 +1,4 @@
-"""Accuracy against the size of the image tower, on phantoms: the compute of `smoke.py`, spent on fewer steps of more."""
+"""Accuracy against the size of the image tower, on phantoms, at the compute of `smoke.py`."""
 
 import ml_collections
 
