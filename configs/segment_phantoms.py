@@ -21,6 +21,7 @@ def get_config(init: str = "releases/smoke"):
     config.segment.projection = 0.0  # every region has a mask
     config.optim.frozen = ("visual", "text", "fusion")
     config.segment.update(regions=4, rounds=3, unroll=3)  # convolutions in a loop are slow on CPUs
+    config.segment.first.update(point=0.7, box=0.1, noisy_box=0.1)  # clicks say least, and need most practice
     config.input.batch_size = 8
 
     config.eval.kinds = ("mask", "box", "segmented", "point", "none", "crop")
