@@ -1,4 +1,4 @@
-"""What a run cost: FLOPs of its training and of an answer, and minutes."""
+"""What a run cost: FLOPs of its training and of an answer, minutes, and annotated regions."""
 
 import json
 import pathlib
@@ -11,7 +11,7 @@ from medp_clip_jax.flops import step_flops
 
 PREFIX = "cost/"
 REGIONS = 16  # per image, of an answer
-CLOCK = "goodput.json"
+CLOCK, LABELS = "goodput.json", "labels.json"
 
 
 def of_run(folder: pathlib.Path, content: Mapping[str, Any]) -> dict[str, float]:
@@ -20,7 +20,8 @@ def of_run(folder: pathlib.Path, content: Mapping[str, Any]) -> dict[str, float]
 
     * `cost/train_tflop`: forward and backward passes of the whole training (`flops.step_flops`);
     * `cost/image_gflop`: one image with 16 regions asked about, forward;
-    * `cost/minutes`: the training by the clock, with its input, saves and evaluations, not the one at its end.
+    * `cost/minutes`: the training by the clock, with its input, saves and evaluations, not the one at its end;
+    * `cost/train_regions`: annotated regions of the training split.
     """
     figures = {}
     if content.get("config") and (folder / CLOCK).is_file():  # an evaluation's folder has no clock, and trained nothing
@@ -29,6 +30,9 @@ def of_run(folder: pathlib.Path, content: Mapping[str, Any]) -> dict[str, float]
         figures[f"{PREFIX}train_tflop"] = step_flops(config, labels).model * config.train.steps / 1e12
         figures[f"{PREFIX}image_gflop"] = image_flops(config) / 1e9
         figures[f"{PREFIX}minutes"] = sum(json.loads((folder / CLOCK).read_text())["seconds"].values()) / 60
+        if (folder / LABELS).is_file():
+            seen = json.loads((folder / LABELS).read_text()).get("train_regions", {})
+            figures[f"{PREFIX}train_regions"] = float(sum(seen.values()))
     return figures
 
 

@@ -8,8 +8,10 @@ committed. A page NAME.template.md in the folder above has lines such as
 
     <!-- differences: baselines_phantoms macro -->
 
-in place of tables: the name of the evidence, then the metrics to show (those of the sweep if none is named), or the
-metric whose paired differences to the first row are shown.
+    <!-- curve: scaling_data_phantoms region/mask/macro cost/train_regions -->
+
+in place of tables: the name of the evidence, then the metrics to show (those of the sweep if none is named), the
+metric whose paired differences to the first row are shown, or a metric and what it depends on.
 `medp_clip_jax.sweep --page=NAME.template.md` writes NAME.md beside it, the same from the same files.
 """
 
@@ -25,7 +27,7 @@ from medp_clip_jax.errors import InputError
 from medp_clip_jax.statistics import Interval
 
 FOLDER, SUFFIX = "evidence", ".template.md"
-PLACE = re.compile(r"^<!-- (table|differences): +(\S+) *(.*?) *-->$", re.MULTILINE)
+PLACE = re.compile(r"^<!-- (table|differences|curve): +(\S+) *(.*?) *-->$", re.MULTILINE)
 HEAD = "<!-- Made from {name} and {folder}/ by `python -m medp_clip_jax.sweep --page`; change those, not this. -->\n"
 
 
@@ -99,6 +101,9 @@ def render(template: pathlib.Path) -> str:
         table = read(template.parent / FOLDER / f"{place[2]}.json")
         if place[1] == "differences" and table.rows:
             return sweep_table.differences(table, place[3]).rstrip("\n")
+        if place[1] == "curve":
+            metric, _, against = place[3].partition(" ")
+            return sweep_table.curve(table, metric, against.strip()).rstrip("\n")
         return sweep_table.markdown(sweep_table.showing(table, place[3].split())).rstrip("\n")
 
     return HEAD.format(name=template.name, folder=FOLDER) + PLACE.sub(filled, template.read_text("utf-8"))

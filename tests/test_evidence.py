@@ -68,6 +68,31 @@ def test_a_table_comes_back_from_its_file(made, tmp_path):
     assert list(tmp_path.iterdir()) == [tmp_path / "a.json"]
 
 
+def curved(errors):
+    rows = [
+        sweep_table.Row(
+            (("setting", f"{x} images"),), [], {"cost/train_regions": [x], "region/mask/macro": [1 - e]}, {}
+        )
+        for x, e in errors.items()
+    ]
+    return sweep_table.Table(rows[::-1], [], len(rows), {})
+
+
+def test_a_curve_finds_the_power_law_that_made_it():
+    law = {x: 0.9 * x**-0.4 for x in (10, 100, 1000, 5000)}
+    text = sweep_table.curve(curved(law), "region/mask/macro", "cost/train_regions")
+    assert "Fit: error = 0.9 x^-0.400, over 4 rows." in text
+    rows = [line.split(" | ") for line in text.splitlines()[2:6]]
+    assert [row[0] for row in rows] == ["| 10 images", "| 100 images", "| 1000 images", "| 5000 images"]
+    assert all(row[2] == row[3].removesuffix(" |") for row in rows)
+
+
+@pytest.mark.parametrize("errors", [{}, {10: 0.3, 100: 0.1}, {10: 0.3, 100: 0.1, 1000: 0.0}])
+def test_a_curve_needs_three_rows_and_no_perfect_one(errors):
+    with pytest.raises(InputError, match="three rows or more"):
+        sweep_table.curve(curved(errors), "region/mask/macro", "cost/train_regions")
+
+
 def test_a_crop_is_told_from_each_prompt_of_the_first_row(made):
     found = made.rows[1].differences["region/crop/micro"]
     assert {kind: interval.estimate for kind, interval in found.items()} == {
