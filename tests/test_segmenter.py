@@ -86,8 +86,9 @@ def test_previous_logits_matter_and_zeros_are_none():
     assert np.abs(again.logits - found.logits).max() > 1e-2
 
 
-def test_a_correction_begins_with_the_last_answer_and_clicks_are_obeyed_where_they_are():
-    silent = params()["segmenter"] | {"weights": jax.tree.map(jnp.zeros_like, params()["segmenter"]["weights"])}
+def test_an_answer_begins_with_what_was_given():
+    mute_layers = {name: jax.tree.map(jnp.zeros_like, params()["segmenter"][name]) for name in ("weights", "edges")}
+    silent = params()["segmenter"] | mute_layers
     mute = params() | {"segmenter": silent}
     asked = RegionPrompts.none(2, 1)
     first = model().segment(mute, features(), asked)
@@ -102,6 +103,18 @@ def test_a_correction_begins_with_the_last_answer_and_clicks_are_obeyed_where_th
     assert shown[3, 5] == pytest.approx(strength, abs=1e-3) and shown[12, 9] == pytest.approx(-strength, abs=1e-3)
     assert shown.argmax() == 3 * SIDE + 5 and shown.argmin() == 12 * SIDE + 9
     assert np.abs(shown[:, 15]).max() < 1e-2 and shown[3, 6] == pytest.approx(strength * np.exp(-0.5), rel=1e-3)
+    inside = np.zeros((SIDE, SIDE), bool)
+    inside[4:12, 2:10] = True
+    marked = np.where(inside, 1.0, -1.0)
+    boxed = asked.replace(
+        boxes=np.float32([2, 4, 10, 12]).reshape(1, 1, 4).repeat(2, 0) / SIDE, box_valid=np.array([[True]] * 2)
+    )
+    masked = asked.replace(masks=inside[None, None].repeat(2, 0).astype(np.float32), mask_valid=np.array([[True]] * 2))
+    for given, strength in zip((boxed, masked), silent["given"], strict=True):
+        begun = np.asarray(model().segment(mute, features(), given).logits)[0, 0]
+        np.testing.assert_allclose(begun, float(strength) * marked, atol=1e-4)
+    again = model().segment(mute, features(), masked, last)  # the last answer takes the mask's place
+    np.testing.assert_allclose(again.logits, jnp.clip(last.logits, -segmenter.START, segmenter.START), atol=1e-6)
 
 
 @pytest.mark.parametrize(

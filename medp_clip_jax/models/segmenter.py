@@ -4,8 +4,8 @@ Its shape is that of SAM (arXiv 2304.02643): mask tokens and the patches attend 
 and each mask token becomes the weights of a linear classifier of pixels. Five things differ. Prompts come as one token
 of the region stream and as maps beside the patches, a stem of convolutions that all regions share brings back what lies
 inside a patch, places are compared with those that are marked, a classifier answers for 2 x 2 pixels at once and a
-second one reads the stem at the masks' own resolution, where edges and thin vessels are, and a click decides its own
-pixel and a correction begins with the last answer.
+second one reads the stem at the masks' own resolution, where edges and thin vessels are, and an answer begins with what
+was given: a box, a mask or the last answer, and clicks decide their own pixels.
 """
 
 from typing import Any
@@ -145,6 +145,7 @@ class Segmenter(nn.Module):
         self.judge, self.iou = self._dense(s.width), self._dense(1 + CANDIDATES)
         self.find, self.present = self._dense(s.width), self._dense(1)
         self.obeyed = self.param("obeyed", nn.initializers.constant(4.0), ())
+        self.given = self.param("given", nn.initializers.constant(2.0), (2,))  # weights of a box and of a mask
 
     def look(self, features: ImageFeatures) -> dict[str, Array]:
         """What the decoder reads of images whatever the prompts, kept as `features.detail`."""
@@ -197,13 +198,21 @@ class Segmenter(nn.Module):
         masks = rearrange(masks, "b k t y x (p q) -> b k t (y p) (x q)", p=2)
         edges = self.edges(nn.gelu(self.edge(tokens[:, :, :asked])))
         masks = masks + jnp.einsum("bktc,byxc->bktyx", edges, detail["sharp"]).astype(jnp.float32)
-        sharp = click_traces(prompts, features.rectangle, masks.shape[-1], (0.0,))  # clicks are obeyed where they are
-        masks = masks + self.obeyed * (sharp[..., 0] - sharp[..., 1])[:, :, None]
-        if previous is not None:  # a correction begins with the last answer
-            masks = masks + jnp.clip(previous, -START, START)[:, :, None]
+        masks = masks + self._begun(prompts, features.rectangle, shapes, previous)[:, :, None]
         iou = nn.sigmoid(self.iou(nn.gelu(self.judge(tokens[:, :, count])))[..., :asked].astype(jnp.float32))
         present = self.present(nn.gelu(self.find(tokens[:, :, count + 1]))).astype(jnp.float32)[..., 0]
         return Decoded(constrain(masks, "batch", None, None, None, None), iou, present)
+
+    def _begun(self, prompts: RegionPrompts, rectangle: Array, shapes: Array, previous: Array | None) -> Array:
+        """What an answer begins with, logits [batch, regions, side, side]: clicks where they are, the box, and the last
+        answer or else the mask."""
+        side = shapes.shape[2]
+        clicks = click_traces(prompts, rectangle, side, (0.0,))
+        box, mask = jnp.moveaxis(shapes.astype(jnp.float32) * self.given, -1, 0)
+        if previous is not None:
+            said = jnp.any(previous != 0, (2, 3), keepdims=True)
+            mask = jnp.where(said, jnp.clip(previous, -START, START), mask)
+        return self.obeyed * (clicks[..., 0] - clicks[..., 1]) + box + mask
 
     def _dense(self, width: int) -> nn.Dense:
         return nn.Dense(width, dtype=jnp.dtype(self.config.dtype))
