@@ -6,6 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from einops import rearrange, reduce
 
 from medp_clip_jax.models.fusion import canvas_window, fourier
@@ -130,9 +131,13 @@ def by_patch(maps: Array, grid: int) -> Array:
 
     A patch may end in the middle of a cell, as those of 14 pixels do.
     """
-    if maps.shape[2] % grid:
-        maps = maps.repeat(2, 2).repeat(2, 3)
-    return reduce(maps, "b k (y p) (x q) c -> b k (y x) c", "mean", y=grid, x=grid)
+    cells = maps.shape[2]
+    if cells % grid == 0:
+        return reduce(maps, "b k (y p) (x q) c -> b k (y x) c", "mean", y=grid, x=grid)
+    edges, low = np.arange(grid + 1)[:, None] * cells / grid, np.arange(cells)
+    shared = np.minimum(edges[1:], low + 1) - np.maximum(edges[:-1], low)  # of each patch and each cell
+    share = jnp.asarray(np.maximum(shared, 0) * grid / cells, maps.dtype)
+    return rearrange(jnp.einsum("yi,xj,bkijc->bkyxc", share, share, maps), "b k y x c -> b k (y x) c")
 
 
 def places(grid: int) -> Array:
