@@ -7,9 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import common
+from medp_clip_jax import losses, pair_losses
 from medp_clip_jax.models.clip import MedPCLIP
+from medp_clip_jax.models.vit import Images
 from medp_clip_jax.prompts import RegionPrompts
-from medp_clip_jax.step import init_params
+from medp_clip_jax.step import Bank, batch_loss, encode_bank, init_params
 from tests import model_cases as cases
 from tests.test_invariants import draw
 
@@ -60,3 +63,33 @@ def test_several_tokens_of_a_region_are_told_apart():
     params = made(tokens=3)[0]
     apart = params["params"]["fusion"]["apart"]
     assert apart.shape == (3, 48) and np.abs(apart[0] - apart[1]).max() > 1e-3
+
+
+def region_loss(kin, **loss):
+    """The region part of a step's loss, and what it was made of."""
+    config = common.get_config()
+    config.loss.update(loss)
+    model, params = cases.small_model()
+    rng = np.random.default_rng(5)
+    batch = cases.random_batch(rng)
+    bank = Bank(rng.integers(1, 299, (5, 1, 6)).astype(np.int32), jnp.asarray(kin), jnp.zeros(5))
+    parts = batch_loss(model, params, config, batch, bank, jax.random.key(0))[1]
+    labels = encode_bank(model, {"params": params}, bank, jax.random.key(0), 1)  # one sentence each
+    regions = model.apply(
+        {"params": params}, Images(batch["image"], batch["rectangle"]), batch["prompts"], batch["text"]
+    )
+    given = regions[1].reshape(-1, 24), labels, batch["label"].reshape(-1), parts["scale"]
+    return parts["region_to_text"], given, params["logit_bias"]
+
+
+def test_the_step_takes_the_region_loss_and_the_kin_that_it_is_told_to():
+    kin, none = ~np.eye(5, dtype=bool), np.zeros((5, 5), bool)
+    kin[2:, :] = kin[:, 2:] = False  # the first two labels are kin
+    for kind, paired in pair_losses.KINDS.items():
+        found, given, bias = region_loss(kin, region_kind=kind)
+        assert found == pytest.approx(float(paired(*given, bias, jnp.asarray(kin))), rel=1e-4)
+    for hierarchy, counted in ((True, kin), (False, none)):
+        found, given, _ = region_loss(kin, hierarchy=hierarchy)
+        expected, _ = losses.region_to_text(*given, jnp.zeros(5), 0.5, jnp.asarray(counted))
+        assert found == pytest.approx(float(expected), rel=1e-4)
+    assert region_loss(kin, hierarchy=True)[0] < region_loss(kin, hierarchy=False)[0]
