@@ -9,7 +9,8 @@ B where it is not the same as A's, so that a promptable model can be set against
 import dataclasses
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from absl import flags
@@ -84,10 +85,15 @@ def main(argv: Sequence[str]) -> None:
     regions = len(np.intersect1d(first.keys, second.keys))
     print(f"{regions} regions of {len(first.keys)} and {len(second.keys)}\n{table(result)}")
     if FLAGS.output:
-        try:
-            pathlib.Path(FLAGS.output).write_text(json.dumps(result, indent=1) + "\n")
-        except OSError as error:
-            raise InputError(f"{FLAGS.output}: cannot be written ({error.strerror}): name a writable file") from error
+        store(FLAGS.output, result)
+
+
+def store(path: str, numbers: Mapping[str, Any]) -> None:
+    """Writes a comparison as JSON; InputError where that cannot be done."""
+    try:
+        pathlib.Path(path).write_text(json.dumps(numbers, indent=1) + "\n")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}): name a writable file") from error
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from medp_clip_jax import statistics
+from medp_clip_jax import compare, statistics
 from medp_clip_jax.errors import InputError, run_cli
 from medp_clip_jax.evaluators.click_protocols import PROTOCOLS
 from medp_clip_jax.evaluators.interactive_segmentation import AFTER_BOX, SHOWN
@@ -45,7 +45,7 @@ def load(folder: str, protocol: str) -> dict[str, dict[Key, Mapping[str, Any]]]:
     return found
 
 
-def compare(runs: Mapping[str, Mapping[str, Any]], replicates: int = 1000, seed: int = 0) -> Numbers:
+def compared(runs: Mapping[str, Mapping[str, Any]], replicates: int = 1000, seed: int = 0) -> Numbers:
     """Dice of every run by prompt, the first run's lead over each other one, and means per data set.
 
     `runs` are those of `load` by name. Only regions that all runs were asked about count; means are over labels, then
@@ -125,13 +125,10 @@ def main(argv: Sequence[str]) -> None:
     names = [pathlib.Path(folder).resolve().name for folder in argv[1:]]
     if len(set(names)) < len(names):
         raise InputError(f"folders need different names, got {', '.join(names)}; rename one")
-    numbers = compare({name: load(folder, FLAGS.protocol) for name, folder in zip(names, argv[1:], strict=True)})
+    numbers = compared({name: load(folder, FLAGS.protocol) for name, folder in zip(names, argv[1:], strict=True)})
     print(tables(numbers))
     if FLAGS.output:
-        try:
-            pathlib.Path(FLAGS.output).write_text(json.dumps(numbers, indent=1) + "\n")
-        except OSError as error:
-            raise InputError(f"{FLAGS.output}: cannot be written ({error.strerror}): name a writable file") from error
+        compare.store(FLAGS.output, numbers)
 
 
 if __name__ == "__main__":

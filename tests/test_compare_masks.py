@@ -32,7 +32,7 @@ def runs(*folders):
 
 def test_a_constant_lead_is_found_without_doubt(tmp_path):
     both = runs(written(tmp_path / "better", 0.1), written(tmp_path / "worse"))
-    numbers = compare_masks.compare(both, replicates=200)
+    numbers = compare_masks.compared(both, replicates=200)
     prompts = ["1 click", "3 clicks", "5 clicks", "8 clicks", "box", "box + 1", "box + 3", "box + 5", "noisy box"]
     assert sorted(numbers["lead"]["worse"]) == sorted(prompts)
     for lead in numbers["lead"]["worse"].values():
@@ -42,7 +42,7 @@ def test_a_constant_lead_is_found_without_doubt(tmp_path):
 
 def test_means_are_over_labels_then_data_sets(tmp_path):
     one = runs(written(tmp_path / "one"), written(tmp_path / "two", missing=6))
-    numbers = compare_masks.compare(one, replicates=50)
+    numbers = compare_masks.compared(one, replicates=50)
     sessions = [(key, value) for key, value in one["one"]["box"].items() if key in one["two"]["box"]]
     assert len(sessions) == 54 and sum(entry["regions"] for entry in numbers["data_sets"].values()) == 54
     means = []
@@ -79,7 +79,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
     for start, sessions in other["other"].items():
         other["other"][start] = {key: value for key, value in sessions.items() if key not in few["few"][start]}
     with pytest.raises(InputError, match="share no region"):
-        compare_masks.compare(few | other)
+        compare_masks.compared(few | other)
     with pytest.raises(InputError, match="two or more folders"):
         compare_masks.main(["", str(folder)])
     with pytest.raises(InputError, match="different names"):
