@@ -82,7 +82,7 @@ def get_config() -> ml_collections.ConfigDict:
             "segmenter": {  # the mask decoder
                 "kind": "tokens",  # tokens | unet | sam: the latter two to compare with
                 "width": 0,  # of its tokens; 0 = no mask decoder
-                "depth": 2,  # layers of two-way attention
+                "depth": 1,  # layers of two-way attention
                 "heads": 8,
                 "stride": 4,  # of the finest features, in pixels: a power of two; masks are twice as fine
                 "detail": 64,  # channels of the finest shared features; half as many per region

@@ -38,8 +38,9 @@ class Stem(nn.Module):
             x = nn.Conv(channels, (3, 3), stride, dtype=dtype, name=name)(x)
             return nn.relu(constrain(x, "batch", None, None, None))
 
-        def refined(x: Array, name: str) -> Array:
-            inner = conv(LayerNorm(c.norm_eps, name=f"ln_{name}")(x), x.shape[-1], 1, f"{name}_1")
+        def refined(x: Array, name: str, norm: bool = True) -> Array:
+            inner = LayerNorm(c.norm_eps, name=f"ln_{name}")(x) if norm else x
+            inner = conv(inner, x.shape[-1], 1, f"{name}_1")
             return x + nn.Conv(x.shape[-1], (3, 3), dtype=dtype, name=f"{name}_2")(inner)
 
         def spread(x: Array, like: Array, name: str) -> Array:
@@ -57,11 +58,9 @@ class Stem(nn.Module):
         patches = rearrange(LayerNorm(c.norm_eps, name="ln_patches")(features.patches), "b (y x) c -> b y x c", y=grid)
         coarse = refined(spread(patches, coarse, "patches"), "around")
         fine = refined(spread(coarse, fine, "wide"), "again")
-        sharp = refined(spread(fine, sharp, "near"), "edge")
-        return tuple(
-            LayerNorm(c.norm_eps, name=f"ln_out_{name}")(x)
-            for name, x in (("sharp", sharp), ("fine", fine), ("coarse", coarse))
-        )
+        sharp = refined(spread(fine, sharp, "near"), "edge", norm=False)  # costly where there are so many pixels
+        fine, coarse = (LayerNorm(c.norm_eps, name=f"ln_out_{n}")(x) for n, x in (("fine", fine), ("coarse", coarse)))
+        return sharp, fine, coarse
 
 
 def prompt_maps(prompts: RegionPrompts, previous: Array | None, rectangle: Array, cells: int) -> tuple[Array, Array]:
