@@ -153,11 +153,13 @@ def first_prompts(keys: Array, targets: Targets, marked: Array, rectangle: Array
 def _more_clicks(keys: Array, prompts: RegionPrompts, mask: Array, where: Array, rectangle: Array) -> RegionPrompts:
     """Random clicks in the regions `where`, some inside and some just outside, in the slots after the first."""
     outside = ~mask & (erosion_distance(~mask, NEAR + 1) <= NEAR) & _on_image(rectangle, mask.shape[-1])
+    noise = _noise(keys, mask.shape[1:])  # one draw, shifted for each click: a draw of a cell costs more than all else
     for label, area in ((1, mask), (0, outside)):
         for turn in range(EXTRA):
             keys = _second(keys)
-            place = _place(jnp.where(area, _noise(keys, mask.shape[1:]), -1.0))
-            wanted = where & area.any((2, 3)) & (_noise(_second(keys), where.shape[1:]) < 0.5)
+            shift, chance = jnp.moveaxis(_noise(_second(keys), (2, *where.shape[1:])), 1, 0)
+            place = _place(jnp.where(area, (noise + shift[..., None, None]) % 1, -1.0))
+            wanted = where & area.any((2, 3)) & (chance < 0.5)
             slot = jnp.array(1 + turn + (0 if label else EXTRA))
             prompts = add_click(prompts, slot, place, jnp.where(wanted, label, -1), rectangle)
     return prompts
