@@ -153,7 +153,7 @@ def get_config() -> ml_collections.ConfigDict:
             "noise": 0.1,  # deviation of a noisy box's sides, in their lengths
             "several": 0.3,  # share of the clicked regions that begin with several clicks, as after a few corrections
             "absent": 0.05,  # share of regions replaced by a prompt where nothing is annotated
-            "detach": False,  # no gradient from the decoder into the towers
+            "detach": True,  # no gradient from the decoder into the towers: masks cost recognition nothing
             "focal": 20.0,
             "dice": 1.0,
             "iou": 1.0,

@@ -2,6 +2,7 @@
 
 import json
 
+import dicom_cases
 import h5py
 import numpy as np
 import test_sources_csv_boxes
@@ -119,6 +120,30 @@ def odir(folder):
     return folder
 
 
+def mrnet(folder):
+    exams = {"1130": (1, 1, 0), "1131": (1, 0, 1), "1132": (0, 0, 0)}
+    for plane in ("axial", "coronal", "sagittal"):
+        (folder / f"valid/{plane}").mkdir(parents=True)
+        for i, exam in enumerate(exams):
+            pixels = np.random.default_rng(i).integers(0, 256, (9, 20, 30), np.uint8)
+            np.save(folder / f"valid/{plane}/{exam}.npy", pixels)
+    for at, finding in enumerate(("abnormal", "acl", "meniscus")):
+        lines = [f"{exam},{values[at]}\n" for exam, values in exams.items()]
+        (folder / f"valid-{finding}.csv").write_text("".join(lines))
+    return folder
+
+
+def rsna_pneumonia(folder):
+    lines = ["patientId,x,y,width,height,Target"]
+    for i in range(40):  # a tenth is the test
+        (radiograph,) = dicom_cases.slices(modality="DX")[:1]
+        name = f"{i:08}-73fb-4a8b-9c47-000000000000"
+        dicom_cases.save(radiograph, folder / f"stage_2_train_images/{name}.dcm")
+        lines += [f"{name},2.0,3.0,4.0,5.0,1", f"{name},8.0,3.0,4.0,5.0,1"] if i % 2 else [f"{name},,,,,0"]
+    (folder / "stage_2_train_labels.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
 def refuge(folder):
     return _images(folder, "Training400/Glaucoma/g0001.jpg", "Training400/Non-Glaucoma/n0001.jpg")
 
@@ -156,11 +181,13 @@ COPIES = {
     "lc25000_colon": lc25000("colon", ("aca", "n")),
     "lc25000_lung": lc25000("lung", ("aca", "n", "scc")),
     "medmnist": medmnist,
+    "mrnet": mrnet,
     "nct_crc": nct_crc,
     "nih_cxr14": test_sources_csv_boxes.write_nih,
     "odir": odir,
     "pcam": pcam,
     "refuge": refuge,
+    "rsna_pneumonia": rsna_pneumonia,
     "samed2d": samed2d,
     "totalsegmentator_ct": totalsegmentator("ct.nii.gz"),
     "totalsegmentator_mri": totalsegmentator("mri.nii.gz"),

@@ -39,7 +39,8 @@ def test_a_copy_in_the_published_layout_is_built_as_defined(name, tmp_path):
     if known.metrics[0].startswith("image/"):
         # Metrics are named after the source that the build makes.
         assert {metric.split("/")[1] for metric in known.metrics if metric.startswith("image/")} == {source}
-        assert all(record.image_labels for record in records)
+        normal = name == "mrnet"  # whose examinations may be without any finding
+        assert all(record.image_labels for record in records) != normal and any(r.image_labels for r in records)
     else:
         assert any(record.regions for record in records)
     if known.sentences:

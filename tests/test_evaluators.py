@@ -1,5 +1,6 @@
 """Metrics on embeddings whose right answers are known."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -158,6 +159,20 @@ def test_multi_label_sets_are_ranked_per_label():
     assert details["image"]["set"]["kind"] == "multi"
     assert metrics["image/set/auroc"] == pytest.approx((1 + 0.5) / 2)
     assert "image/set/accuracy" not in metrics
+
+
+def test_groups_with_the_same_labels_are_asked_as_a_whole():
+    """Slices of twelve examinations: one slice of three shows what the examination has, and that is enough."""
+    images, scores = [], np.zeros((36, 8))
+    for i in range(36):
+        labels = ["benign"] if i // 3 < 6 else []
+        images.append(image(str(i), group=f"exam {i // 3}", labels=labels))
+        scores[i, 0] = float(bool(labels)) if i % 3 == 0 else 0.1
+    metrics, _ = classify(images, scores, ("benign", "liver"), np.eye(2, 8, dtype=np.float32))
+    assert metrics["image/set/group_auroc"] == metrics["image/group_auroc"] == 1 > metrics["image/set/auroc"]
+    images[0] = dataclasses.replace(images[0], image_labels=())
+    metrics, _ = classify(images, scores, ("benign", "liver"), np.eye(2, 8, dtype=np.float32))
+    assert "image/set/auroc" in metrics and "image/set/group_auroc" not in metrics
 
 
 def test_presence_asks_region_labels_of_the_whole_image():

@@ -2,12 +2,14 @@
 
 import re
 
+import dicom_cases
 import numpy as np
 import pytest
 
 from data import privacy
 from data.sources.csv_boxes import open_csv_boxes
 from medp_clip_jax.errors import InputError
+from medp_clip_jax.readers import read_image
 from medp_clip_jax.records import decode_image
 from tests.sources_cases import examples, marked, opened, save, told
 
@@ -175,3 +177,20 @@ def test_what_is_missing_is_said(tmp_path):
         with pytest.raises(InputError, match=message) as caught:
             opened(open_csv_boxes, folder, **options)
         assert "\n" not in str(caught.value)
+
+
+def test_a_column_says_whether_the_label_is_there(tmp_path, capsys):
+    for i, name in enumerate(("a", "b", "c")):
+        dicom_cases.save(dicom_cases.slices(modality="DX")[i], tmp_path / f"set/images/{name}.dcm")
+    lines = ["patientId,x,y,width,height,Target", "a,1,2,3,4,1", "a,4,2,1,1,1", "b,,,,,0", "c,1,2,3,4,x", "c,1,2,3,4,0"]
+    (tmp_path / "set/boxes.csv").write_text("\n".join(lines) + "\n")
+    options = dict(images="images", label="pneumonia", present="Target", absent="no pneumonia", ids="keep", group="")
+    with_boxes, without, third = examples(opened(open_csv_boxes, tmp_path / "set", **options))
+    assert with_boxes.image_labels == ("pneumonia",) and without.image_labels == ("no_pneumonia",)
+    assert [region.box for region in with_boxes.regions] == [(1, 2, 4, 6), (4, 2, 5, 3)] and not without.regions
+    assert third.image_labels == ("no_pneumonia",) and not third.regions
+    shown = decode_image(with_boxes.image)
+    assert (shown == read_image(tmp_path / "set/images/a.dcm")).all() and shown.std() > 0
+    assert all(secret.encode() not in with_boxes.image for secret in dicom_cases.SECRETS.values())
+    (message,) = told(capsys)
+    assert "expected 0 or 1" in message and "boxes.csv:5" in message

@@ -9,7 +9,7 @@ DECODER = {
         f"model.segmenter.{name}": value
         for name, value in dict(width=64, depth=1, heads=4, stride=2, detail=32).items()
     },
-    **{f"segment.{name}": value for name, value in dict(regions=2, rounds=3, unroll=3, projection=0.0).items()},
+    **{f"segment.{name}": value for name, value in dict(regions=1, rounds=3, unroll=3, projection=0.0).items()},
     "loss.segment": 1.0,
 }
 WAYS = {

@@ -1,5 +1,6 @@
 """Adapter for tables of boxes: NIH ChestX-ray14 as it is published, and CSV files with a box a row.
 
+RSNA Pneumonia Detection: stage_2_train_labels.csv with `patientId, x, y, width, height, Target`, DICOM images.
 NIH ChestX-ray14 (Wang et al. 2017): BBox_List_2017.csv with `Image Index, Finding Label, Bbox [x, y, w, h]`, in pixels
 of 1024 x 1024; Data_Entry_2017.csv with `Finding Labels` separated by `|`, `Patient ID` and `View Position` of all
 images; train_val_list.txt and test_list.txt; PNG files in images_001/images to images_012/images.
@@ -33,6 +34,8 @@ OPTIONS = (
         "entries": "table of the images with their labels; default: Data_Entry_2017.csv",
         "images": "folder of the images, below --input; default: found by their names",
         "label": "label of every box, where the table has no column for it",
+        "present": "column that is 1 where the row's label is there, which is then the image's too, and 0 where not",
+        "absent": "label of the images where it is not; default: none",
         "separator": "what stands between the labels of an image; default: |",
         "ids": "hash (default): salted hashes in place of image names and patients; keep: as in the tables",
         "salt_file": "secret file that the hashes depend on; default: see docs/sources/csv_boxes.md",
@@ -113,15 +116,29 @@ def _boxes(
             columns = _columns(row, table, stated)
         image, label, sides, corners = columns
         place = place.removeprefix(f"{shown(folder)}/")
-        name = tables.cell(row, image)
+        name, there = tables.cell(row, image), _present(row, table, stated)
         texts = [tables.cell(row, side) for side in sides]
         if not name:
             report.skip(f"{shown(folder)}/{place}", "no image path", f"column {image!r} is empty")
-        elif not any(text.lower() not in ("", "nan") for text in texts):
-            found.setdefault(name, []).append((place, _text(row, label, stated), None, None))
-        else:
-            found.setdefault(name, []).append((place, _text(row, label, stated), texts, corners))
+            continue
+        if there is None:
+            report.skip(f"{shown(folder)}/{place}", "unreadable mark", f"column {stated['present']!r}: expected 0 or 1")
+            continue
+        text = _text(row, label, stated) if there else stated.get("absent", "")
+        boxed = there and any(text.lower() not in ("", "nan") for text in texts)
+        if not boxed or stated.get("present"):
+            found.setdefault(name, []).append((place, text, None, None))
+        if boxed:
+            found.setdefault(name, []).append((place, text, texts, corners))
     return found
+
+
+def _present(row: tables.Row, table: pathlib.Path, stated: Mapping[str, str]) -> bool | None:
+    """Whether the row's label is there, as far as a column says so; None where it says neither 0 nor 1."""
+    if not stated.get("present"):
+        return True
+    cell = tables.cell(row, tables.column(row, (stated["present"],), table, "the mark"))
+    return {"1": True, "0": False}.get(cell)
 
 
 def _columns(

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 from medp_clip_jax.errors import InputError
 
+DICOM = ".dcm"
+SPELLINGS = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", DICOM, "")  # of a file that a table names without its suffix
 # What Pillow reads and data sets of images hold.
 SUFFIXES = frozenset(".png .jpg .jpeg .jpe .jfif .bmp .dib .tif .tiff .gif .webp .jp2 .ppm .pgm .pbm .pnm .tga".split())
 
@@ -52,8 +54,8 @@ class Finder:
     def find(self, name: str) -> pathlib.Path:
         """The path of the file called `name`; one that does not exist where there is none, or several of that name."""
         name = name.replace("\\", "/").lstrip("/")
-        given = os.path.splitext(name)[1].lower() in SUFFIXES
-        spellings = [name] if given else [name + suffix for suffix in (".png", ".jpg", ".jpeg", ".PNG", ".JPG", "")]
+        given = os.path.splitext(name)[1].lower() in SUFFIXES | {DICOM}
+        spellings = [name] if given else [name + suffix for suffix in SPELLINGS]
         for folder in self._folders:
             for spelling in spellings:
                 path = folder / spelling

@@ -3,7 +3,8 @@ be, without metadata.
 
 A sound PNG or JPEG of 8 bits stays as it is, to the bit of its compressed pixels. Everything else becomes a PNG of the
 same pixels: other formats, more than 8 bits (stretched from the image's own minimum and maximum, as prediction does),
-alpha (dropped), CMYK (as RGB), an EXIF orientation (applied). `changes` says so in words.
+alpha (dropped), CMYK (as RGB), an EXIF orientation (applied). `changes` says so in words. A DICOM file becomes a PNG of
+what a viewer shows.
 """
 
 import dataclasses
@@ -14,9 +15,10 @@ import warnings
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from data.sources import containers
+from data.sources import containers, dicom_files
 from data.sources.files import shown
 from data.sources.orientation import TRANSPOSE, Size, turn_size
+from medp_clip_jax.errors import InputError
 from medp_clip_jax.records import to_8_bits
 
 
@@ -57,7 +59,20 @@ def read_picture(path: pathlib.Path, where: str = "") -> Picture:
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         reason = getattr(error, "strerror", None) or "no such name"
         raise BadRecord("missing image", f"{where} ({reason}): put the file there") from error
-    return picture_of(data, where)
+    return _of_dicom(path, where) if data[128:132] == b"DICM" else picture_of(data, where)
+
+
+def _of_dicom(path: pathlib.Path, where: str) -> Picture:
+    """A DICOM image as it is shown; nothing of its header is kept."""
+    try:
+        shown_pixels = dicom_files.picture(path)
+    except InputError as error:
+        raise BadRecord("unreadable image", f"{where}: {error}") from None
+    grey = (shown_pixels == shown_pixels[..., :1]).all()
+    image = Image.fromarray(shown_pixels[..., 0] if grey else shown_pixels)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=4)
+    return Picture(buffer.getvalue(), *image.size)
 
 
 def picture_of(data: bytes, where: str) -> Picture:

@@ -5,9 +5,13 @@ all have exactly one label is a choice between its labels; any other is one yes-
 cosine (AUROC and average precision need no threshold, and small text towers do not know negation). *Presence* asks
 the same of region labels: is the structure annotated in this image? It exists for data sets without image labels, and
 takes an absent annotation for an absent structure.
+
+Where a data set says the same of all images of a patient group, as MRNet does of the slices of an examination, the
+groups are asked, too: `group_auroc` and the like are those of the mean embedding of each group's images.
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -35,15 +39,17 @@ def evaluate(
             truth = [sorted(set(labels[i]) & rows.keys()) for i in members]
             candidates = sorted(set().union(*truth)) if truth else []
             classes = np.stack([text[rows[label]] for label in candidates]) if candidates else np.zeros((0, 1))
-            if task == "image" and len(candidates) > 1 and all(len(labels[i]) == 1 for i in members):
-                groups = statistics.group_index([encoded.table.images[i].group for i in members])
-                target = np.array([candidates.index(t[0]) for t in truth])
-                entry = single_label(encoded.image[members] @ classes.T, target, groups, replicates, seed)
-            else:
-                present = np.array([[label in t for label in candidates] for t in truth], bool)
-                entry = multi_label(encoded.image[members], classes, present)
+            single = task == "image" and len(candidates) > 1 and all(len(labels[i]) == 1 for i in members)
+            present = np.array([[label in t for label in candidates] for t in truth], bool)
+            groups = statistics.group_index([encoded.table.images[i].group for i in members])
+
+            ask = functools.partial(_ask, classes=classes, single=single, replicates=replicates, seed=seed)
+            entry = ask(encoded.image[members], present, groups)
             if entry is None:
                 continue
+            if task == "image" and (whole := _per_group(encoded.image[members], present, groups)):
+                found = ask(*whole, np.arange(len(whole[0])))
+                entry["metrics"] |= {f"group_{key}": value for key, value in found["metrics"].items()} if found else {}
             details[task][name] = entry | {"images": len(members), "labels": candidates}
             flat |= {f"{task}/{name}/{key}": value for key, value in entry["metrics"].items()}
         flat |= _means(task, details[task])
@@ -102,6 +108,31 @@ def multi_label(embedding: np.ndarray, classes: np.ndarray, present: np.ndarray)
 def _by_dataset(table) -> dict[str, np.ndarray]:
     names = np.array([example.dataset for example in table.images], object)
     return {name: np.flatnonzero(names == name) for name in sorted(set(names))}
+
+
+def _ask(
+    embedding: np.ndarray,
+    present: np.ndarray,
+    groups: np.ndarray,
+    *,
+    classes: np.ndarray,
+    single: bool,
+    replicates: int,
+    seed: int,
+) -> dict | None:
+    if single:
+        return single_label(embedding @ classes.T, present.argmax(1), groups, replicates, seed)
+    return multi_label(embedding, classes, present)
+
+
+def _per_group(embedding: np.ndarray, present: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """Mean embedding and labels of each group; None where groups are single images or their images differ in labels."""
+    first = np.unique(groups, return_index=True)[1]
+    if len(first) == len(groups) or (present != present[first][groups]).any():
+        return None
+    sums = np.zeros((len(first), embedding.shape[1]))
+    np.add.at(sums, groups, embedding)
+    return sums / np.bincount(groups)[:, None], present[first]
 
 
 def _margin(logits: np.ndarray, column: int) -> np.ndarray:

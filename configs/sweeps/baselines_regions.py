@@ -1,0 +1,25 @@
+"""Every way to point at a place, on real regions: the compute of `regions_cpu.py`, two seeds each, on the test split.
+
+Patches are of 16 px. Settings are those of `regions_cpu.py`, which were chosen on `val`.
+"""
+
+import ml_collections
+
+from configs import regions_cpu
+from configs.sweeps.baselines_phantoms import WAYS
+from configs.sweeps.equal_compute import equal_compute
+
+LABELS = 129  # of the images in docs/results.md
+COMMON = {"model.image.patch": 16, "eval.split": "test"}
+
+
+def get_sweep() -> ml_collections.ConfigDict:
+    sweep = ml_collections.ConfigDict()
+    sweep.config = "configs/regions_cpu.py"
+    ways = {title: {**COMMON, **fields} for title, fields in WAYS.items()}
+    sweep.settings = equal_compute(regions_cpu.get_config, ways, LABELS)
+    sweep.grid = (("seed", (0, 1)),)
+    sweep.metrics = tuple(
+        f"region/{kind}/{name}" for kind in ("mask", "box", "point") for name in ("macro", "within_image")
+    )
+    return sweep
