@@ -137,6 +137,7 @@ def get_config() -> ml_collections.ConfigDict:
             "text_to_region": 0.5,
             "region_kind": "bank",  # bank | one_hot | multi_positive | sigmoid: what region_to_text contrasts with
             "hierarchy": True,  # a label's ancestors and descendants are no negatives of it
+            "consistency": 0.0,  # a region's exact mask teaches what its box or clicks are embedded as
             "distill": 0.0,  # holds embeddings of images without prompts where the model of `init` puts them
             "segment": 0.0,  # of the mask decoder's own sum of losses, see `segment`
             "tau": 0.5,  # strength of the prior correction in training

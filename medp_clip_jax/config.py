@@ -67,6 +67,7 @@ RANGES = {  # least and greatest value -> fields; all the numbers of a section o
             "input.workers",
         ),
         *("loss.image_text", "loss.region_to_text", "loss.text_to_region", "loss.distill", "loss.tau"),
+        "loss.consistency",
         *("loss.segment",),
         *("model.segmenter.width", "segment.first", "segment.noise", "segment.focal", "segment.dice", "segment.iou"),
         *("segment.present", "segment.projection"),
@@ -169,6 +170,8 @@ def _check_towers(config: ml_collections.ConfigDict) -> None:
             f"config.model.text.positions: {text.positions} rows do not reach the context of {text.context}; lower the "
             "context, or set positions to 0"
         )
+    if config.loss.consistency and not (config.loss.region_to_text or config.loss.text_to_region):
+        raise InputError("config.loss.consistency: compares region embeddings, which no loss asks for; set it to 0")
     if config.loss.distill and not config.init:
         raise InputError("config.loss.distill: needs the model that it holds on to; set config.init, or distill to 0")
 

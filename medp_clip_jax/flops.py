@@ -59,13 +59,14 @@ def step_flops(config: Any, labels: int, parameters: int = 0) -> StepFlops:
     """FLOPs of one training step of a configuration with `labels` in its bank; `parameters` only feed the optimiser."""
     model, batch = config.model, config.input.batch_size
     regions = batch * config.input.regions if config.loss.region_to_text or config.loss.text_to_region else 0
+    asked = regions * (2 if config.loss.consistency else 1)
     tokens, text, label = image_tokens(model), model.text.context, config.input.label_context
-    read = regions * (model.prompt.tokens if model.fusion == "tokens" else 1)  # region tokens
+    read = asked * (model.prompt.tokens if model.fusion == "tokens" else 1)  # region tokens
     forward = {
         "image": batch * (_blocks(model.image, tokens) + _ends(model)),
         "regions": read * _region(model, tokens),
-        "prompts": regions * _prompt(model, config.input.points) * (model.fusion in ("tokens", "late")),
-        "windows": regions * _windows(config),
+        "prompts": asked * _prompt(model, config.input.points) * (model.fusion in ("tokens", "late")),
+        "windows": asked * _windows(config),
         "text": batch * _text(model, text),
         "labels": labels * (_text(model, label) - _unread(model.text, label)) if regions else 0.0,
         "unread": -batch * (_unread_image(model, tokens, regions) + _unread(model.text, text)),

@@ -20,6 +20,7 @@ from medp_clip_jax.loading import ImageCache, Loaded, ShuffledEpochs, load, max_
 from medp_clip_jax.mask_layout import mask_side
 from medp_clip_jax.prompts import RegionPrompts
 from medp_clip_jax.records import Region, RegionExample
+from medp_clip_jax.spans import area_map
 from medp_clip_jax.targets import mask_targets
 
 _LEAST_VISIBLE = 0.5  # a region with less of its area in the view is not asked about
@@ -148,6 +149,7 @@ def _element(
         candidates = []  # the crop is the prompt
     loaded = record if isinstance(record, Loaded) else load(record, side_for(view, example, config.model.image.size))
     row, shown, slots = 0, [], settings.regions
+    exact = np.zeros_like(prompts["masks"])
     drawn = np.searchsorted(kinds[1], rng.random(len(candidates)), side="right").tolist()
     asked = [(candidate, kinds[0][kind]) for candidate, kind in zip(candidates, drawn, strict=True)]
     masks = [i for i, kind in asked[:slots] if _asks_mask(example.regions[i], view, kind)]
@@ -159,12 +161,17 @@ def _element(
         if target is None:
             continue
         simulate.write_simulated(prompts, row, target, view, kind, rng)
+        if config.loss.consistency and "mask" not in kind:
+            whole = _target(loaded, candidate, view, "mask")
+            if whole is not None and whole.spans is not None:
+                exact[row] = area_map(whole.spans, view, settings.mask_size)
         labels[row] = index[example.regions[candidate].label]
         shown.append(candidate)
         row += 1
     mirror = augment.may_mirror(example, settings.flips, ontology) and rng.random() < 0.5
     if mirror:
         augment.mirror_prompts(prompts)
+        exact = np.ascontiguousarray(exact[..., ::-1])
     width, height = loaded.picture.size
     scale = width / example.width, height / example.height  # of the stored image to its decoded pixels
     table = augment.jitter_table(settings.jitter, rng)
@@ -185,6 +192,7 @@ def _element(
         # By content, not wording: two wordings of one content must not be pushed apart.
         "text_id": np.int32(text_id(told())),
         **prompts,
+        **({"exact": exact} if config.loss.consistency else {}),
         **targets,
     }
 
@@ -202,9 +210,10 @@ def train_dataset(corpus, config, tokenizer, bank, process_index: int = 0, proce
     A batch holds image uint8 [batch, size, size, 3], rectangle float32 [batch, 4] (where the view lies on the canvas,
     in [0, 1]), prompts `RegionPrompts` [batch, regions, ...] in [0, 1] of the view, label int32 [batch, regions] (row
     of the bank, -1 = padding), text int32 [batch, context], text_id int32 [batch] (equal content shares it) and
-    position int32 [batch] (in the global batch), and with `loss.segment` what `targets.mask_targets` makes. The
-    examples of a step do not depend on the number of processes: process p of P takes every P-th. InputError where the
-    mixture, the prompt kinds or the batch size cannot be used.
+    position int32 [batch] (in the global batch), with `loss.segment` what `targets.mask_targets` makes, and with
+    `loss.consistency` exact uint8 [batch, regions, mask_size, mask_size], masks of regions that are asked otherwise.
+    The examples of a step do not depend on the number of processes: process p of P takes every P-th. InputError where
+    the mixture, the prompt kinds or the batch size cannot be used.
     """
     batch_size, steps = config.input.batch_size, config.train.steps
     if batch_size % process_count:

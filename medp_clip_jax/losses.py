@@ -78,6 +78,16 @@ def distillation(images: Array, base: Array) -> Array:
     return (1 - (images * jax.lax.stop_gradient(base)).sum(-1)).mean()
 
 
+def consistency(regions: Array, exact: Array, taught: Array) -> Array:
+    """Mean of one minus the cosine of region embeddings and those of the same regions by their exact masks, in [0, 2].
+
+    Both are [regions, dim] and L2-normalised, of which those that are `taught`, bool [regions], count. No gradient
+    reaches the masks' embeddings, which are the teachers.
+    """
+    chex.assert_equal_shape([regions, exact])
+    return _mean(1 - (regions * jax.lax.stop_gradient(exact)).sum(-1), taught)
+
+
 def similarities(rows: Array, columns: Array) -> Array:
     """Dot products [rows, columns] of `rows` [rows, dim] and `columns` [columns, dim], in full float32.
 

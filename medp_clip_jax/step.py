@@ -85,9 +85,10 @@ def batch_loss(
     weights, variables = config.loss, {"params": hold(params, config.optim.frozen)}
     devices = max(jax.sharding.get_abstract_mesh().size, 1)
     variant_rng, drop_rng = jax.random.split(rng)
+    prompts = batch["prompts"] if weights.region_to_text or weights.text_to_region else None
     inputs = {
         "images": Images(batch["image"], batch["rectangle"]),
-        "prompts": batch["prompts"] if weights.region_to_text or weights.text_to_region else None,
+        "prompts": with_exact(prompts, batch["exact"]) if weights.consistency else prompts,
         "tokens": batch["text"],
         "keys": jax.vmap(functools.partial(jax.random.fold_in, drop_rng))(batch["position"]),
     }
@@ -116,6 +117,9 @@ def batch_loss(
         parts["image_text"] = terms.image_text_softmax(image, text, batch["text_id"], scale, **limit)
     if weights.distill:
         parts["distill"] = losses.distillation(image, held)
+    if weights.consistency:
+        regions, exact = (rearrange(x, "b k d -> (b k) d") for x in jnp.split(regions, 2, 1))
+        parts["consistency"] = losses.consistency(regions, exact, taught(batch["exact"]).reshape(-1))
     if regions is not None:
         labels = encode_bank(model, variables, bank, variant_rng, devices)
         regions, target = regions.reshape(-1, regions.shape[-1]), batch["label"].reshape(-1)
@@ -132,6 +136,24 @@ def batch_loss(
         metrics |= figures
     total = sum(weights[name] * value for name, value in parts.items())
     return total, {"loss": total, **parts, **metrics}
+
+
+def with_exact(prompts: RegionPrompts, exact: Array) -> RegionPrompts:
+    """Prompts, and after them their regions by their exact masks, uint8 [batch, regions, side, side]: twice as many."""
+    valid = taught(exact)
+    masks = prompts.replace(
+        point_labels=jnp.full_like(prompts.point_labels, -1),
+        box_valid=jnp.zeros_like(prompts.box_valid),
+        masks=exact,
+        mask_valid=valid,
+        valid=valid,
+    )
+    return jax.tree.map(lambda *both: jnp.concatenate(both, 1), prompts, masks)
+
+
+def taught(exact: Array) -> Array:
+    """Regions with an exact mask to learn from, bool [batch, regions]."""
+    return exact.max((2, 3)) > 0
 
 
 def with_masks(model: MedPCLIP, params: Any, config: Any, inputs: Mapping[str, Any]) -> tuple[Any, ...]:

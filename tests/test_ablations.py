@@ -12,7 +12,7 @@ from medp_clip_jax import losses, pair_losses
 from medp_clip_jax.models.clip import MedPCLIP
 from medp_clip_jax.models.vit import Images
 from medp_clip_jax.prompts import RegionPrompts
-from medp_clip_jax.step import Bank, batch_loss, encode_bank, init_params
+from medp_clip_jax.step import Bank, batch_loss, encode_bank, init_params, with_exact
 from tests import model_cases as cases
 from tests.test_invariants import draw
 
@@ -93,3 +93,30 @@ def test_the_step_takes_the_region_loss_and_the_kin_that_it_is_told_to():
         expected, _ = losses.region_to_text(*given, jnp.zeros(5), 0.5, jnp.asarray(counted))
         assert found == pytest.approx(float(expected), rel=1e-4)
     assert region_loss(kin, hierarchy=True)[0] < region_loss(kin, hierarchy=False)[0]
+
+
+def test_exact_masks_teach_what_other_prompts_say_and_learn_nothing_from_them():
+    config = common.get_config()
+    config.loss.update(consistency=1.0, image_text=0.0, region_to_text=1e-30, text_to_region=0.0)
+    model, params = cases.small_model()
+    rng = np.random.default_rng(5)
+    batch = cases.random_batch(rng)
+    exact = np.zeros_like(batch["prompts"].masks, np.uint8)
+    exact[:, 1, 2:6, 3:7] = 255  # of the second region alone
+    batch |= {"exact": exact}
+    bank = Bank(rng.integers(1, 299, (5, 1, 6)).astype(np.int32), jnp.zeros((5, 5), bool), jnp.zeros(5))
+    total, parts = batch_loss(model, params, config, batch, bank, jax.random.key(0))
+    images = Images(batch["image"], batch["rectangle"])
+    masks = with_exact(batch["prompts"], exact)
+    assert masks.valid[:, 3:].tolist() == [[False, True, False]] * len(exact)
+    assert not masks.box_valid[:, 3:].any() and (masks.point_labels[:, 3:] == -1).all()
+    by_prompt, by_mask = (
+        model.apply({"params": params}, images, prompts, batch["text"])[1][:, 1]
+        for prompts in (batch["prompts"], cases.take_regions(masks, np.array([3, 4, 5])))
+    )
+    assert total == pytest.approx(float((1 - (by_prompt * by_mask).sum(-1)).mean()), rel=1e-4) and total > 1e-3
+    assert parts["consistency"] == total
+
+    one = jnp.eye(3)[:2]
+    gradients = jax.grad(losses.consistency, (0, 1))(one, one[::-1], jnp.array([True, False]))
+    assert gradients[0][0].any() and not gradients[0][1].any() and not gradients[1].any()

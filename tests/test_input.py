@@ -197,7 +197,7 @@ def test_prompts_lie_on_what_they_ask_about(kind):
     pixels = np.where(mask, 250, 0).astype(np.uint8)
     shares = dict.fromkeys(("mask", "box", "point", "box_point", "mask_box"), 0.0)
     settings = config(jitter=0.0, prompt_kinds={**shares, kind: 1.0})
-    settings.model.image.size = 64
+    settings.model.image.size, settings.input.flips, settings.loss.consistency = 64, True, 1.0
     dataset = train(corpus({"a": {"train": [example([region("liver", mask)], pixels, flips=True)]}}), settings)
     batch = dataset[1]
     for image, rectangle, row in zip(batch["image"], batch["rectangle"], range(8), strict=True):
@@ -207,6 +207,11 @@ def test_prompts_lie_on_what_they_ask_about(kind):
         def at(x, y):
             return image[min(int(y0 + y * (y1 - y0)), 63), min(int(x0 + x * (x1 - x0)), 63), 0]  # noqa: B023
 
+        exact = batch["exact"][row, 0]
+        assert exact.any() == (kind != "mask" and prompts.valid[row, 0])
+        if exact.any():
+            rows, columns = np.nonzero(exact >= 200)
+            assert np.median([at((x + 0.5) / 16, (y + 0.5) / 16) for x, y in zip(columns, rows, strict=True)]) > 200
         if kind == "point":
             for (x, y), label in zip(prompts.points[row, 0], prompts.point_labels[row, 0], strict=True):
                 value = at(x, y)

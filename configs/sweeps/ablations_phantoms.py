@@ -31,6 +31,7 @@ CHANGES = {
     "full prior correction (tau 1)": {"loss.tau": 1.0},
     "region to text alone": {"loss.text_to_region": 0.0},
     "text to region alone": {"loss.region_to_text": 0.0},
+    "exact masks teach other prompts": {"loss.consistency": 1.0},
     "kin are negatives": {"loss.hierarchy": False},
     "one-hot InfoNCE in the batch": {"loss.region_kind": "one_hot", "loss.text_to_region": 0.0},
     "multi-positive in the batch": {"loss.region_kind": "multi_positive", "loss.text_to_region": 0.0},
