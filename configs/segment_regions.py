@@ -11,7 +11,7 @@ latter needs no tower, and trains for the minutes of the towers, too.
 from configs import regions_cpu
 
 STEPS = {"tokens": 1800, "sam": 2700, "unet": 700}  # 30 minutes of one CPU core, and 14 more of the U-Net
-RATES = {"tokens": 1.2e-3, "sam": 1.2e-3, "unet": 3e-3}  # by their training losses; SAM's decoder learns nothing at 3e-3
+RATES = {"tokens": 1.2e-3, "sam": 1.2e-3, "unet": 3e-3}  # by training losses; at 3e-3 SAM's learns nothing
 
 
 def get_config(decoder: str = "tokens,releases/regions_cpu"):
