@@ -5,12 +5,13 @@
 
 Region embeddings stay as they were, to the bit. Two decoders to compare with train by the same file, for the same
 minutes: `:sam,RELEASE`, on the last patches of the same towers, and `:unet,RELEASE`, on pixels and clicks alone. The
-latter needs no tower, and trains for the minutes of the towers, too.
+latter needs no tower, and trains for the minutes of the towers, too. Steps are estimates from
+shorter trials; these trainings have not been run to the end.
 """
 
 from configs import regions_cpu
 
-STEPS = {"tokens": 1800, "sam": 2700, "unet": 700}  # 30 minutes of one CPU core, and 14 more of the U-Net
+STEPS = {"tokens": 1800, "sam": 2700, "unet": 700}  # about 30 minutes of a CPU core; U-Net: and the towers'
 RATES = {"tokens": 1.2e-3, "sam": 1.2e-3, "unet": 3e-3}  # by training losses; at 3e-3 SAM's learns nothing
 
 
