@@ -8,6 +8,7 @@ import collections
 import contextlib
 import ctypes
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -32,6 +33,12 @@ EXIT_USAGE = 2  # an error in what the user gave: starting again would only repe
 GRACE = 60  # seconds for the others to save once one process has been preempted
 TAIL = 20  # last lines of a process that failed
 PR_SET_PDEATHSIG = 1
+# What gloo prints at every start, a write per piece, and a last one for the end of the line.
+GLOO_END = "Expected number of connected peer ranks is : "
+GLOO = re.compile(
+    rf"\[Gloo\] Rank \d+ is connected to (\d+) peer ranks\. {GLOO_END}\1"  # whole
+    rf"|\[Gloo\] Rank |\d* is connected to | peer ranks\. |{GLOO_END}"  # torn
+)
 
 
 def main(argv: list[str]) -> None:
@@ -166,21 +173,45 @@ class Member:
 
     def _pump(self, source: IO[bytes], target: IO[str], prefix: str) -> None:
         """Passes output on: without a prefix as it comes, since a progress bar ends no lines, else line by line."""
-        pending = ""
+        pending, gloo = "", Gloo()
         while chunk := source.read1(65536).decode(errors="replace"):
             *lines, pending = (pending + chunk).split("\n")
-            # What gloo prints at every start is never of interest.
-            lines = [line for line in lines if not line.startswith("[Gloo] Rank")]
+            lines = [rest for line in lines if (rest := gloo.rest(line)) is not None]
             self.tail.extend(line.rpartition("\r")[2] for line in lines)
             target.write("".join(f"{prefix}{line}\n" for line in lines))
-            if not prefix and not pending.startswith("[Gloo]"):
+            if not prefix and not GLOO.search(pending) and not pending.isdigit():
                 target.write(pending)
+                gloo.begun = gloo.begun or bool(pending)
                 pending = ""
             target.flush()
-        if pending:
+        if pending and (pending := gloo.rest(pending)):
             self.tail.append(pending)
             target.write(f"{prefix}{pending}\n")
             target.flush()
+
+
+class Gloo:
+    """Takes what gloo prints out of a process's output, whose threads tear each other's lines between two writes."""
+
+    def __init__(self) -> None:
+        """Nothing has been seen."""
+        self.open = 0  # messages whose end of line has not come
+        self.begun = False  # whether the beginning of the next line has been passed on already
+
+    def rest(self, line: str) -> str | None:
+        """Returns what else a line holds, or None where nothing is left of it.
+
+        While a message's end of line has not come, a line that is empty or a number is taken to be of it.
+        """
+        rest = GLOO.sub("", line)
+        self.open += line.count(GLOO_END)
+        begun, self.begun = self.begun, False
+        if rest.strip("0123456789") or (rest == line and not self.open):
+            return rest
+        if begun:  # it has to end
+            return "" if rest != line else rest
+        self.open -= self.open > 0
+        return None
 
 
 def _stop_with_parent() -> None:

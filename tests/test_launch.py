@@ -15,7 +15,10 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
+from launch.local import GLOO_END, Gloo, Member
 from medp_clip_jax.processes import EXIT_PREEMPTED
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -59,6 +62,36 @@ def test_local_runs_the_module_in_all_processes_and_tells_their_output_apart(tmp
         "process 0 of 3: 2 of 6 devices",
     ]
     assert sorted(output.splitlines()) == sorted(expected)
+
+
+GLOO = ["[Gloo] Rank ", "2", " is connected to ", "2", " peer ranks. ", GLOO_END, "2", "\n"]
+
+
+@given(st.lists(st.integers(0, 2), min_size=60, max_size=60))
+def test_what_gloo_prints_is_hidden_however_two_threads_tear_it_and_nothing_else_is(turns):
+    """The program itself prints whole lines, between any two writes of gloo's."""
+    writers = [iter(GLOO), iter(GLOO), iter(["kept\n", "7 of 8\n", "Rank 3 is here\n"])]
+    text = "".join(next(writers[turn], "") for turn in turns) + "".join(piece for rest in writers for piece in rest)
+    gloo = Gloo()
+    left = [rest for line in text.splitlines() if (rest := gloo.rest(line)) is not None]
+    assert gloo.open == 0
+    # Before what the program printed numbers of gloo's may stay: whose they are cannot be told.
+    assert [line.lstrip("2") for line in left] == ["kept", "7 of 8", "Rank 3 is here"]
+
+
+def test_empty_lines_and_numbers_of_the_program_stay_when_gloo_is_silent():
+    gloo = Gloo()
+    assert [gloo.rest(line) for line in ("", "7", "".join(GLOO[:-1]), "", "7")] == ["", "7", None, "", "7"]
+
+
+def test_what_gloo_prints_is_hidden_when_it_comes_in_pieces(capfd):
+    pieces = ["begin", *GLOO[:-1], "\n", "\n", *GLOO, *GLOO[1:], "next", *GLOO, "\n", "end"]
+    program = f"import time\nfor piece in {pieces}:\n"
+    program += "    print(piece, end='', flush=True)\n    time.sleep(0.01)"
+    for count, prefix in ((1, ""), (2, "[1] ")):
+        member = Member([sys.executable, "-c", program], count - 1, count, dict(os.environ))
+        member.finish()
+        assert capfd.readouterr().out == f"{prefix}begin\n{prefix}next\n{prefix}end" + ("\n" if prefix else "")
 
 
 def test_local_passes_a_signal_on_to_all_and_does_not_start_again(tmp_path):
