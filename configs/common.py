@@ -213,6 +213,7 @@ def get_config() -> ml_collections.ConfigDict:
             "kinds": ("mask", "box", "point", "none", "crop"),
             "val_kinds": ("mask", "box", "point"),  # during training; `crop` costs a pass per region
             "gallery": 24,  # pictures in the report
+            "falsification": False,  # ask the image-level questions with prompts, too (evaluators/falsification.py)
             "twins": (),  # groups of labels that only context tells apart: (("kidney_left", "kidney_right"), ...)
         }
     )

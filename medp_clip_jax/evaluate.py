@@ -85,6 +85,12 @@ def run_evaluation(
         encoded, ontology, text[: len(bank)], bank, scale, replicates, config.seed
     )
     metrics |= image_metrics | context_metrics | found | sure
+    if folder and config.eval.falsification:
+        # Imported here: it is a command of its own, which takes its flags from this module.
+        from medp_clip_jax.evaluators import falsification
+
+        asked = falsification.evaluate(model, params, tokenizer, corpus, split, config, ontology)
+        metrics |= falsification.flat(asked)
     if folder:
         details |= image_details | context_details | found_details | sure_details
         content = results.collect(corpus, split, config, table, metrics, details, seen_labels(trained))

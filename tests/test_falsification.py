@@ -1,6 +1,7 @@
 """The falsification test: what is asked, and that no fusion lets a prompt reach the global embedding."""
 
 import json
+import pathlib
 import subprocess
 import sys
 import types
@@ -11,7 +12,7 @@ import pytest
 import tiny_corpus
 import tiny_run
 
-from medp_clip_jax import api
+from medp_clip_jax import api, evaluate
 from medp_clip_jax.eval_input import eval_batches, eval_table
 from medp_clip_jax.evaluators import falsification
 from medp_clip_jax.evaluators.encode import encode_corpus
@@ -108,6 +109,23 @@ def test_numbers_are_those_of_the_image_evaluator(corpus):
     assert {"image/accuracy", "image/balanced_accuracy"} <= set(numbers["global"]["none"])
     table = falsification.screen_table(numbers)
     assert len(table.splitlines()) == 10 and "image/accuracy" in table
+
+
+def test_an_evaluation_that_is_asked_for_it_holds_the_same_numbers(corpus, tmp_path):
+    config, model, params = prepared()
+    corpus.directory = pathlib.Path(tmp_path)
+    (tmp_path / "corpus.json").write_text("{}")
+    given = (model, params, tokens, corpus, "test", config, ("none",), corpus.ontology, tmp_path / "out")
+    assert not any(name.startswith("falsification/") for name in evaluate.run_evaluation(*given))
+    config.eval.falsification = True
+    evaluate.run_evaluation(*given)
+    found = json.loads((tmp_path / "out" / "results.json").read_text())["metrics"]
+    numbers = falsification.evaluate(model, params, tokens, corpus, "test", config, corpus.ontology)
+    assert found["falsification/change"] == pytest.approx(max(numbers["change"].values()), abs=1e-5)
+    for embedding in ("global", "region"):
+        for way in falsification.ASKED:
+            for name, value in numbers[embedding][way].items():
+                assert found[f"falsification/{embedding}/{way}/{name}"] == pytest.approx(value, abs=1e-4), name
 
 
 def test_the_command_writes_its_numbers(tmp_path):

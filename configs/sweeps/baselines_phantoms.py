@@ -7,6 +7,7 @@ from configs.sweeps.equal_compute import equal_compute
 
 LABELS = 22  # of the phantoms
 NO_REGIONS = {"loss.region_to_text": 0.0, "loss.text_to_region": 0.0}
+ASKED = {"eval.falsification": True}
 WAYS = {
     "MedP-CLIP (tokens)": {},
     "late (SAM-style)": {"model.fusion": "late"},
@@ -20,7 +21,8 @@ WAYS = {
 def get_sweep() -> ml_collections.ConfigDict:
     sweep = ml_collections.ConfigDict()
     sweep.config = "configs/smoke.py"
-    sweep.settings = equal_compute(smoke.get_config, WAYS, LABELS)
+    ways = {title: {**ASKED, **fields} for title, fields in WAYS.items()}
+    sweep.settings = equal_compute(smoke.get_config, ways, LABELS)
     sweep.grid = (("seed", (0, 1, 2)),)
     sweep.metrics = ("region/mask/macro", "region/box/macro", "region/point/macro", "region/mask/twins")
     return sweep

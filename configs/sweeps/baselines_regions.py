@@ -6,11 +6,11 @@ Patches are of 16 px. Settings are those of `regions_cpu.py`, which were chosen 
 import ml_collections
 
 from configs import regions_cpu
-from configs.sweeps.baselines_phantoms import WAYS
+from configs.sweeps.baselines_phantoms import ASKED, WAYS
 from configs.sweeps.equal_compute import equal_compute
 
 LABELS = 129  # of the images in docs/results.md
-COMMON = {"model.image.patch": 16, "eval.split": "test"}
+COMMON = {**ASKED, "model.image.patch": 16, "eval.split": "test"}
 
 
 def get_sweep() -> ml_collections.ConfigDict:

@@ -5,12 +5,14 @@
 Every image is asked four ways: without a prompt, with its smallest region, with a wrong prompt (a box of that region's
 size where the least is annotated), and with sixteen prompts at once. Two embeddings answer for the image: the global
 one of the same pass, which may not change at all, and the region embeddings themselves (their mean), which show how
-much of the image a prompt leaves. Prints a table and writes `falsification.json`.
+much of the image a prompt leaves. Prints a table and writes `falsification.json`. With `eval.falsification` the
+evaluation after a training, and so every cell of a sweep, has these numbers in its results.json.
 """
 
 import dataclasses
 import functools
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -64,6 +66,18 @@ def evaluate(
         numbers["change"][way] = float(np.abs(found["global"] - plain).max(initial=0))
     data = {"name": corpus.directory.name, "split": split, "images": len(kept)}
     return {"data": data, "fusion": config.model.fusion, "seed": config.seed, "commit": results.commit(), **numbers}
+
+
+def flat(numbers: dict[str, Any]) -> dict[str, float]:
+    """The numbers of `evaluate` as metrics of a results.json, such as `falsification/region/sixteen/presence/auroc`;
+    `falsification/change` is the largest change of the global embedding by any prompt."""
+    metrics = {
+        f"falsification/{embedding}/{way}/{name}": math.nan if value is None else value
+        for embedding in ("global", "region")
+        for way, found in numbers[embedding].items()
+        for name, value in found.items()
+    }
+    return metrics | {"falsification/change": max(numbers["change"].values())}
 
 
 def embed(
