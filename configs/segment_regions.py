@@ -5,8 +5,7 @@
 
 Region embeddings stay as they were, to the bit. Two decoders to compare with train by the same file, for the same
 minutes: `:sam,RELEASE`, on the last patches of the same towers, and `:unet,RELEASE`, on pixels and clicks alone. The
-latter needs no tower, and trains for the minutes of the towers, too. Steps are estimates from
-shorter trials; these trainings have not been run to the end.
+latter needs no tower, and trains for the minutes of the towers, too. How good they get is in docs/results.md.
 """
 
 from configs import regions_cpu
