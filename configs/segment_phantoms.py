@@ -26,5 +26,5 @@ def get_config(init: str = "releases/smoke"):
     config.input.batch_size = 8
 
     config.eval.kinds = ("mask", "box", "segmented", "point", "none", "crop")
-    config.train.steps = 1700
+    config.train.steps = 1500
     return config
