@@ -3,10 +3,9 @@
 import ml_collections
 
 from configs import smoke
+from configs.sweeps.baselines_phantoms import LABELS, PROMPTS
 from configs.sweeps.equal_compute import equal_compute
 from medp_clip_jax.prompt_kinds import TRAINED
-
-LABELS = 22  # of the phantoms
 
 
 def only(kind: str) -> dict[str, float]:
@@ -39,17 +38,11 @@ CHANGES = {
 }
 
 
-def short() -> ml_collections.ConfigDict:
-    """`smoke.py` in a quarter of its steps."""
-    config = smoke.get_config()
-    config.train.steps //= 4
-    return config
-
-
 def get_sweep() -> ml_collections.ConfigDict:
     sweep = ml_collections.ConfigDict()
     sweep.config = "configs/smoke.py"
-    sweep.settings = equal_compute(short, CHANGES, LABELS)
+    ways = {title: {**PROMPTS, **fields} for title, fields in CHANGES.items()}
+    sweep.settings = equal_compute(smoke.get_config, ways, LABELS, share=0.25)
     sweep.grid = (("seed", (0,)),)
     sweep.metrics = ("region/mask/macro", "region/box/macro", "region/point/macro", "region/mask/twins")
     return sweep

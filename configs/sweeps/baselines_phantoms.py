@@ -1,4 +1,4 @@
-"""Every way to point at a place, on phantoms: the compute of `smoke.py`, three seeds each."""
+"""Every way to point at a place, on phantoms: half the compute of `smoke.py`, three seeds each."""
 
 import ml_collections
 
@@ -7,7 +7,8 @@ from configs.sweeps.equal_compute import equal_compute
 
 LABELS = 22  # of the phantoms
 NO_REGIONS = {"loss.region_to_text": 0.0, "loss.text_to_region": 0.0}
-ASKED = {"eval.falsification": True}
+PROMPTS = {"eval.kinds": ("mask", "box", "point", "none")}  # a crop costs a pass per region
+ASKED = {"eval.falsification": True, **PROMPTS}
 WAYS = {
     "MedP-CLIP (tokens)": {},
     "late (SAM-style)": {"model.fusion": "late"},
@@ -22,7 +23,7 @@ def get_sweep() -> ml_collections.ConfigDict:
     sweep = ml_collections.ConfigDict()
     sweep.config = "configs/smoke.py"
     ways = {title: {**ASKED, **fields} for title, fields in WAYS.items()}
-    sweep.settings = equal_compute(smoke.get_config, ways, LABELS)
+    sweep.settings = equal_compute(smoke.get_config, ways, LABELS, share=0.5)
     sweep.grid = (("seed", (0, 1, 2)),)
     sweep.metrics = ("region/mask/macro", "region/box/macro", "region/point/macro", "region/mask/twins")
     return sweep

@@ -1,4 +1,4 @@
-"""Every way to point at a place, on real regions: the compute of `regions_cpu.py`, two seeds each, on the test split.
+"""Every way to point at a place, on real regions: half the steps of `regions_cpu.py`, two seeds each, on the test split.
 
 Patches are of 16 px. Settings are those of `regions_cpu.py`, which were chosen on `val`.
 """
@@ -17,7 +17,7 @@ def get_sweep() -> ml_collections.ConfigDict:
     sweep = ml_collections.ConfigDict()
     sweep.config = "configs/regions_cpu.py"
     ways = {title: {**COMMON, **fields} for title, fields in WAYS.items()}
-    sweep.settings = equal_compute(regions_cpu.get_config, ways, LABELS)
+    sweep.settings = equal_compute(regions_cpu.get_config, ways, LABELS, share=0.5)
     sweep.grid = (("seed", (0, 1)),)
     sweep.metrics = tuple(
         f"region/{kind}/{name}" for kind in ("mask", "box", "point") for name in ("macro", "within_image")
