@@ -3,7 +3,7 @@
 import difflib
 import json
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -295,16 +295,20 @@ def load_config(path: Path) -> ml_collections.ConfigDict:
         raise InputError(f"{path}: no such file; expected the directory that a training run wrote") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not readable as JSON ({error}); restore the file of the run") from None
-    config = common.get_config()
     try:
-        stored.pop("release", None)  # what a release says about itself
-        _overlay(config, stored)
+        return over_defaults({key: value for key, value in stored.items() if key != "release"})  # what a release adds
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: not a configuration of this version: {error}") from None
+
+
+def over_defaults(stored: Mapping[str, Any]) -> ml_collections.ConfigDict:
+    """The defaults with the plain fields of `stored`, as JSON has them; an error of ml_collections where none fit."""
+    config = common.get_config()
+    _overlay(config, stored)
     return config
 
 
-def _overlay(config: ml_collections.ConfigDict, stored: dict) -> None:
+def _overlay(config: ml_collections.ConfigDict, stored: Mapping[str, Any]) -> None:
     for key, value in stored.items():
         if isinstance(value, dict) and key in config and isinstance(config[key], ml_collections.ConfigDict):
             _overlay(config[key], value)

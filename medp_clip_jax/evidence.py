@@ -1,8 +1,9 @@
 """What the tables of a page rest on, as JSON files to commit, and the page made from them.
 
 `medp_clip_jax.sweep --evidence=FOLDER` keeps of each finished cell its metrics, configuration, seed, commit, data
-checksum and machine in FOLDER/NAME.json, with the paired differences, which need the predictions that are not
-committed. A page NAME.template.md in the folder above has lines such as
+checksum and machine in FOLDER/NAME.json, and which regions it named (`evaluators/outcomes.py`), with the paired
+differences that follow. A sweep takes the cells that are kept there for finished (`finished`), so that it can be
+gone on with from a fresh clone. A page NAME.template.md in the folder above has lines such as
 
     <!-- table: baselines_phantoms region/mask/macro region/box/macro -->
 
@@ -11,7 +12,7 @@ committed. A page NAME.template.md in the folder above has lines such as
     <!-- curve: scaling_data_phantoms region/mask/macro cost/train_regions -->
 
 in place of tables: the name of the evidence, then the metrics to show (those of the sweep if none is named), the
-metric whose paired differences to the first row are shown, or a metric and what it depends on.
+metric whose paired differences to the first setting are shown, or a metric and what it depends on.
 `medp_clip_jax.sweep --page=NAME.template.md` writes NAME.md beside it, the same from the same files.
 """
 
@@ -20,33 +21,81 @@ import math
 import os
 import pathlib
 import re
+from collections.abc import Mapping
 from typing import Any
 
+import ml_collections
+
 from medp_clip_jax import results, sweep_table
+from medp_clip_jax.config import first_difference, over_defaults
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.statistics import Interval
 
+PLACE = ("workdir", "compile_cache")  # where a cell ran
 FOLDER, SUFFIX = "evidence", ".template.md"
-PLACE = re.compile(r"^<!-- (table|differences|curve): +(\S+) *(.*?) *-->$", re.MULTILINE)
+DIRECTIVE = re.compile(r"^<!-- (table|differences|curve): +(\S+) *(.*?) *-->$", re.MULTILINE)
 HEAD = "<!-- Made from {name} and {folder}/ by `python -m medp_clip_jax.sweep --page`; change those, not this. -->\n"
 
 
 def keep(path: pathlib.Path, definition: str, table: sweep_table.Table) -> None:
     """Writes the table of the sweep that `definition` describes, whole or not at all."""
     rows = [
-        {
-            "setting": [list(pair) for pair in row.setting],
-            "cells": [folder.name for folder in row.folders],
-            "differences": row.differences,
-        }
+        {"setting": [list(pair) for pair in row.setting], "cells": row.cells, "differences": row.differences}
         for row in table.rows
     ]
-    content = {"sweep": definition, "metrics": table.metrics, "cells_in_all": table.cells, "rows": rows}
-    lines = [f" {json.dumps(name)}: {json.dumps(results.plain(cell))}" for name, cell in sorted(table.contents.items())]
+    content = {
+        "sweep": definition,
+        "metrics": table.metrics,
+        "cells_in_all": table.cells,
+        "reference": table.reference,
+        "rows": rows,
+    }
+    regions, cells = {}, {}
+    for name, cell in sorted(table.contents.items()):
+        cells[name] = cell
+        if cell.get("outcomes"):  # the regions of all cells are the same ones, as a rule
+            stored = cell["outcomes"]["regions"]
+            regions[stored["keys"]] = stored
+            cells[name] = {**cell, "outcomes": {**cell["outcomes"], "regions": stored["keys"]}}
     head = json.dumps(results.plain(content), indent=1, allow_nan=False).removesuffix("\n}")
+    parts = [
+        head,
+        *(f' "{title}": {{\n{_lines(part)}\n }}' for title, part in (("regions", regions), ("cells", cells))),
+    ]
     partial = path.with_suffix(".partial")
-    partial.write_text(f'{head},\n "cells": {{\n' + ",\n".join(lines) + "\n }\n}\n")
+    partial.write_text(",\n".join(parts) + "\n}\n")
     os.replace(partial, path)
+
+
+def _lines(part: dict[str, Any]) -> str:
+    return ",\n".join(f" {json.dumps(name)}: {json.dumps(results.plain(value))}" for name, value in part.items())
+
+
+def kept(path: pathlib.Path) -> dict[str, dict[str, Any]]:
+    """The cells that `keep` wrote, by name; none where there is no file.
+
+    Raises:
+      InputError: the file is none of these.
+    """
+    if not path.is_file():
+        return {}
+    content = _content(path)
+    for cell in content["cells"].values():
+        if cell.get("outcomes"):
+            cell["outcomes"]["regions"] = content["regions"][cell["outcomes"]["regions"]]
+    return content["cells"]
+
+
+def finished(path: pathlib.Path, wanted: Mapping[str, ml_collections.ConfigDict]) -> dict[str, dict[str, Any]]:
+    """The cells of `wanted` that are kept with the configuration that they are wanted with, for the place they ran in.
+
+    Fields that came into being since then count with their defaults.
+    """
+    return {
+        name: cell
+        for name, cell in kept(path).items()
+        if name in wanted and not first_difference(over_defaults(cell["config"]), wanted[name], PLACE)
+    }
 
 
 def read(path: pathlib.Path) -> sweep_table.Table:
@@ -55,12 +104,18 @@ def read(path: pathlib.Path) -> sweep_table.Table:
     Raises:
       InputError: the file is not there, or is none of these.
     """
+    content = _content(path)
+    rows = [_row(row, content["cells"]) for row in content["rows"]]
+    return sweep_table.Table(rows, content["metrics"], content["cells_in_all"], content["cells"], content["reference"])
+
+
+def _content(path: pathlib.Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
-        cells = content["cells"]
-        rows = [_row(row, cells) for row in content["rows"]]
-        return sweep_table.Table(rows, content["metrics"], content["cells_in_all"], cells)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if missing := {"rows", "metrics", "cells_in_all", "reference", "regions", "cells"} - set(content):
+            raise ValueError(f"no {min(missing)}")
+        return content
+    except (OSError, ValueError, TypeError) as error:
         raise InputError(
             f"{path}: not readable ({error}): expected a file of medp_clip_jax.sweep --evidence"
         ) from error
@@ -77,7 +132,7 @@ def _row(row: dict[str, Any], cells: dict[str, Any]) -> sweep_table.Row:
         metric: {kind: Interval(*(math.nan if x is None else x for x in found)) for kind, found in each.items()}
         for metric, each in row["differences"].items()
     }
-    return sweep_table.Row(setting, [pathlib.Path(name) for name in row["cells"]], values, differences)
+    return sweep_table.Row(setting, row["cells"], values, differences)
 
 
 def write_page(template: str) -> pathlib.Path:
@@ -106,4 +161,4 @@ def render(template: pathlib.Path) -> str:
             return sweep_table.curve(table, metric, against.strip()).rstrip("\n")
         return sweep_table.markdown(sweep_table.showing(table, place[3].split())).rstrip("\n")
 
-    return HEAD.format(name=template.name, folder=FOLDER) + PLACE.sub(filled, template.read_text("utf-8"))
+    return HEAD.format(name=template.name, folder=FOLDER) + DIRECTIVE.sub(filled, template.read_text("utf-8"))

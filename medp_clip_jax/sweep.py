@@ -6,7 +6,8 @@ The file's `get_sweep()` returns an `ml_collections.ConfigDict` with
 
 * `grid`: pairs (field, values); a cell is one value of each. For trainings fields are those of the configuration, such
   as `model.fusion`; for evaluations they are the flags of `medp_clip_jax.evaluate`, such as `checkpoint` and `data`.
-* `settings`: pairs (title, fields) that the grid is crossed with, for rows with a name and several fields. Optional.
+* `settings`: pairs (title, fields) that the grid is crossed with, for rows with a name and several fields; the others
+  are compared with the first one. Optional.
 * `config`: the configuration file of trainings; evaluations have none.
 * `cells`: further cells, each a dict of fields. Optional.
 * `metrics`: names in results.json to show, the first ranks. Optional.
@@ -15,7 +16,8 @@ Cells run here one after the other (`--jobs` at a time), or as a job each: `--su
 is called with the arguments of the training. A cell is finished when it has its results.json, and what is finished is
 never done again: start an interrupted sweep once more, and trainings go on from their last checkpoint. The table is
 written anew after each cell, and by `--collect` alone. `--evidence=docs/evidence` keeps what the table rests on as a
-file to commit, and `--page=docs/results.template.md` writes the page of all such files (see `evidence`).
+file to commit, whose cells are finished too, and `--page=docs/results.template.md` writes the page of all such files
+(see `evidence`).
 """
 
 import dataclasses
@@ -28,11 +30,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+import ml_collections
 from absl import flags
 
+from configs import common
 from medp_clip_jax import definitions, evidence, results, sweep_table
 from medp_clip_jax.errors import InputError, run_cli
 from medp_clip_jax.processes import EXIT_PREEMPTED
@@ -105,18 +109,29 @@ def arguments(sweep: Sweep, cell: Mapping[str, Any], folder: pathlib.Path) -> tu
     return "medp_clip_jax.evaluate", [*(f"--{name}={value}" for name, value in shown.items()), f"--output={folder}"]
 
 
+def configurations(sweep: Sweep) -> dict[str, ml_collections.ConfigDict]:
+    """The configuration that each cell trains with; none of evaluations."""
+    found = {}
+    for name, cell in sweep.cells.items() if sweep.config else ():
+        found[name] = definitions.read(sweep.config, "get_config", tuple(common.get_config()), "config")
+        fields = {field: value for field, value in cell.items() if field != sweep_table.SETTING}
+        found[name].update_from_flattened_dict(fields)
+    return found
+
+
 def run(
     sweep: Sweep,
     output: pathlib.Path,
     jobs: int = 1,
     finished: Callable[[], None] = lambda: None,
+    kept: Collection[str] = (),
     command: Callable[[str, list[str]], list[str]] = lambda module, given: [sys.executable, "-m", module, *given],
 ) -> dict[str, int]:
-    """Runs what is not finished, `jobs` cells at a time; `finished` is called after each. Exit codes by cell.
+    """Runs what is neither finished nor `kept`, `jobs` cells at a time, calling `finished` after each. Exit codes.
 
     A stop signal is passed on to the running cells, which save; no others are begun then.
     """
-    waiting = [name for name in sweep.cells if not (output / name / results.FILE).is_file()]
+    waiting = [name for name in sweep.cells if name not in kept and not (output / name / results.FILE).is_file()]
     running: dict[str, subprocess.Popen] = {}
     codes: dict[str, int] = {}
     stopped: list[int] = []
@@ -153,8 +168,8 @@ def run(
     return codes
 
 
-def submit(sweep: Sweep, output: pathlib.Path, launcher: str) -> int:
-    """Calls `launcher` with the arguments of each training that is neither finished nor submitted; how many were.
+def submit(sweep: Sweep, output: pathlib.Path, launcher: str, kept: Collection[str] = ()) -> int:
+    """Calls `launcher` with the arguments of each training that is not finished, kept or submitted; how many were.
 
     Raises:
       InputError: these are evaluations, or the launcher refuses one, in its words.
@@ -164,7 +179,7 @@ def submit(sweep: Sweep, output: pathlib.Path, launcher: str) -> int:
     count = 0
     for name, cell in sweep.cells.items():
         folder = output / name
-        if (folder / results.FILE).is_file() or (folder / SUBMITTED).is_file():
+        if name in kept or (folder / results.FILE).is_file() or (folder / SUBMITTED).is_file():
             continue
         results.writable(folder)
         whole = [*shlex.split(launcher), *arguments(sweep, cell, folder)[1]]
@@ -192,18 +207,21 @@ def main(argv: Sequence[str]) -> None:
     sweep = read_sweep(given.config)
     name = pathlib.Path(given.config.split(":")[0]).stem
     output = results.writable(given.output or pathlib.Path("sweeps") / name)
-    kept = results.writable(given.evidence) / f"{name}.json" if given.evidence else None
+    file = results.writable(given.evidence) / f"{name}.json" if given.evidence else None
+    kept = evidence.finished(file, configurations(sweep)) if file else {}
+    if kept:
+        print(f"{len(kept)} of {len(sweep.cells)} cells are in {file}", flush=True)
 
     def collect() -> None:
-        table = sweep_table.write(output, sweep.cells, sweep.metrics)
-        if kept:
-            evidence.keep(kept, given.config, table)
+        table = sweep_table.write(output, sweep.cells, sweep.metrics, kept)
+        if file:
+            evidence.keep(file, given.config, table)
 
     codes: dict[str, int] = {}
     if given.submit:
-        submit(sweep, output, given.submit)
+        submit(sweep, output, given.submit, kept)
     elif not given.collect:
-        codes = run(sweep, output, given.jobs, collect)
+        codes = run(sweep, output, given.jobs, collect, kept)
     collect()
     print(sweep_table.screen(output))
     failed = [name for name, code in codes.items() if code not in (0, EXIT_PREEMPTED)]

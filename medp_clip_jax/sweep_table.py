@@ -1,8 +1,8 @@
-"""What came out of a sweep: one row per setting, its seeds together, ranked, and compared with the best row.
+"""What came out of a sweep: one row per setting, its seeds together, ranked, and compared with the first setting.
 
-`results.csv` has a line per cell and metric, `results.md` and `results.html` the ranking. A row is told from the best
-one where the paired difference over patient groups has a 95 % interval that excludes zero; the seeds of a setting are
-averaged per region before that.
+`results.csv` has a line per cell and metric, `results.md` and `results.html` the ranking. A row is told from that of
+the sweep's first setting, the reference, where the paired difference over patient groups has a 95 % interval that
+excludes zero; the seeds of a setting are averaged per region before that.
 """
 
 import csv
@@ -19,8 +19,7 @@ import numpy as np
 from medp_clip_jax import cost, results, statistics
 from medp_clip_jax.compare import METRICS
 from medp_clip_jax.errors import InputError
-from medp_clip_jax.evaluators import predictions
-from medp_clip_jax.evaluators.region_recognition import tallies
+from medp_clip_jax.evaluators import outcomes, predictions
 from medp_clip_jax.prompt_kinds import EXACT
 
 SEED, SETTING = "seed", "setting"  # fields of a cell: seeds are put together, and a setting's title names its row
@@ -30,12 +29,13 @@ REPLICATES = 1000
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One setting: its fields but the seed, the folders of its finished cells, and each metric by seed."""
+    """One setting: its fields but the seed, the names of its finished cells, and each metric by seed."""
 
     setting: tuple[tuple[str, Any], ...]
-    folders: list[pathlib.Path]
+    cells: list[str]
     values: dict[str, list[float]]
-    differences: dict[str, dict[str, statistics.Interval]]  # metric -> prompt kind of the first row -> this minus that
+    # metric -> prompt kind of the reference -> how far the reference lies above this row
+    differences: dict[str, dict[str, statistics.Interval]]
 
     @property
     def name(self) -> str:
@@ -55,19 +55,32 @@ class Table:
     rows: list[Row]
     metrics: list[str]  # the columns; the first ranks
     cells: int  # in all, finished or not
-    contents: dict[str, dict[str, Any]]  # of the finished ones: what is kept of results.json, with what the run cost
+    contents: dict[str, dict[str, Any]]  # of the finished ones: see `read_cell`
+    reference: str = ""  # the name of the row that the others are compared with
 
 
-def write(output: pathlib.Path, cells: Mapping[str, Mapping[str, Any]], metrics: Sequence[str] = ()) -> Table:
+def write(
+    output: pathlib.Path,
+    cells: Mapping[str, Mapping[str, Any]],
+    metrics: Sequence[str] = (),
+    kept: Mapping[str, dict[str, Any]] | None = None,
+) -> Table:
     """Writes the three tables of the finished cells into `output`, and returns them as one.
+
+    Finished are those with results in `output`, and those of which `kept` has the content from an earlier time.
 
     Raises:
       InputError: a results.json cannot be read.
     """
-    contents = {name: _read(output / name) for name in cells if (output / name / results.FILE).is_file()}
+    here = {name: read_cell(output / name) for name in cells if (output / name / results.FILE).is_file()}
+    either = {**(kept or {}), **here}
+    contents = {name: either[name] for name in cells if name in either}
     found = sorted({metric for content in contents.values() for metric in content["metrics"]})
     metrics = [metric for metric in metrics or SHOWN if metric in found] or found[:4]
-    table = Table(compared(rank(_rows(output, cells, contents), metrics)), metrics, len(cells), contents)
+    rows = _rows(cells, contents)
+    reference = next((row for row in rows if next(iter(cells)) in row.cells), None)
+    ranked = rank(compared(rows, reference, contents) if reference else rows, metrics)
+    table = Table(ranked, metrics, len(cells), contents, reference.name if reference else "")
     with (output / "results.csv").open("w", newline="") as file:
         fields = list(dict.fromkeys(field for cell in cells.values() for field in cell))
         writer = csv.writer(file)
@@ -94,28 +107,31 @@ def rank(rows: Sequence[Row], metrics: Sequence[str]) -> list[Row]:
     return sorted(rows, key=lambda row: (math.isnan(row.mean(metrics[0])), -row.mean(metrics[0])))
 
 
-def compared(rows: Sequence[Row]) -> list[Row]:
-    """Rows with their paired differences to the first one: prompts with the same prompts, and what is no prompt of the
-    model, such as a crop, with each of the prompts."""
-    if len(rows) < 2:
-        return list(rows)
-    best, made = _together(rows[0].folders), [rows[0]]
-    for row in rows[1:]:
-        mine = _together(row.folders)
-        made.append(dataclasses.replace(row, differences=_differences(mine, best) if mine and best else {}))
+def compared(rows: Sequence[Row], reference: Row, contents: Mapping[str, Mapping[str, Any]]) -> list[Row]:
+    """Rows with how far `reference` lies above them: prompts with the same prompts, and what is no prompt of the model,
+    such as a crop, with each of the prompts."""
+
+    def runs(row: Row) -> list[dict[str, Any]]:
+        return [contents[name]["outcomes"] for name in row.cells if contents[name].get("outcomes")]
+
+    first = runs(reference)
+    best, made = outcomes.together(first), []
+    for row in rows:
+        mine = runs(row)
+        pairs = row is not reference and first and mine and mine[0]["regions"] == first[0]["regions"]
+        made.append(dataclasses.replace(row, differences=_differences(best, outcomes.together(mine)) if pairs else {}))
     return made
 
 
-def _differences(mine: predictions.Saved, best: predictions.Saved) -> dict[str, dict[str, statistics.Interval]]:
-    _, first, second = np.intersect1d(mine.keys, best.keys, return_indices=True)
-    mine, best = predictions.take(mine, first), predictions.take(best, second)
+def _differences(
+    best: Mapping[str, Mapping[str, statistics.Tally]], mine: Mapping[str, Mapping[str, statistics.Tally]]
+) -> dict[str, dict[str, statistics.Interval]]:
     found: dict[str, dict[str, statistics.Interval]] = {}
-    for kind in mine.kinds:
+    for kind in mine:
         for other in (kind,) if kind in EXACT else EXACT:
-            if other in best.kinds:
-                here, there = (tallies(saved.kinds[k], mine.regions) for saved, k in ((mine, kind), (best, other)))
+            if other in best:
                 for name in METRICS:
-                    interval = statistics.difference(here[name], there[name], REPLICATES)
+                    interval = statistics.difference(best[other][name], mine[kind][name], REPLICATES)
                     found.setdefault(f"region/{kind}/{name}", {})[other] = interval
     return found
 
@@ -123,9 +139,9 @@ def _differences(mine: predictions.Saved, best: predictions.Saved) -> dict[str, 
 def markdown(table: Table) -> str:
     """The ranking as Markdown."""
     lines = ["| " + " | ".join(["", "seeds", *table.metrics]) + " |", "|---|---|" + "---|" * len(table.metrics)]
-    for place, row in enumerate(table.rows):
-        cells = (_cell(row, metric, place) for metric in table.metrics)
-        lines.append("| " + " | ".join([row.name, str(len(row.folders)), *cells]) + " |")
+    for row in table.rows:
+        cells = (_cell(row, metric) for metric in table.metrics)
+        lines.append("| " + " | ".join([row.name, str(len(row.cells)), *cells]) + " |")
     return "\n".join([*lines, "", *notes(table)]) + "\n"
 
 
@@ -138,17 +154,17 @@ def showing(table: Table, metrics: Sequence[str]) -> Table:
 
 
 def differences(table: Table, name: str) -> str:
-    """How far each row lies from the first one in a metric of regions, such as macro, as Markdown: percent."""
-    lines = [
-        "| minus " + " | ".join([table.rows[0].name, "asked by", *EXACT]) + " |",
-        "|---|---|" + "---|" * len(EXACT),
-    ]
-    for row in table.rows[1:]:
-        for metric, found in row.differences.items():
-            _, kind, metric_name = metric.split("/")
-            if metric_name == name:
-                cells = (_interval(found[other]) if other in found else "" for other in EXACT)
-                lines.append("| " + " | ".join([row.name, kind, *cells]) + " |")
+    """How far the reference lies above each row in a metric of regions, such as macro, as Markdown: percent.
+
+    A row that answers prompts is compared prompt by prompt, in one line; one that does not, with each of the prompts.
+    """
+    lines = [f"| {table.reference} minus | asked by | {' | '.join(EXACT)} |", "|---|---|" + "---|" * len(EXACT)]
+    for row in table.rows:
+        found = {key.split("/")[1]: each for key, each in row.differences.items() if key.split("/")[2] == name}
+        same = {kind: found[kind][kind] for kind in EXACT if kind in found}
+        for asked, each in {"the same": same}.items() if same else found.items():
+            cells = (_interval(each[kind]) if kind in each else "" for kind in EXACT)
+            lines.append("| " + " | ".join([row.name, asked, *cells]) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -181,8 +197,8 @@ def page(table: Table) -> str:
     from medp_clip_jax.report.style import CSS
 
     body = [
-        [html.escape(row.name), str(len(row.folders)), *(_cell(row, m, i) for m in table.metrics)]
-        for i, row in enumerate(table.rows)
+        [html.escape(row.name), str(len(row.cells)), *(_cell(row, metric) for metric in table.metrics)]
+        for row in table.rows
     ]
     plots = [
         f'<div class="card"><h3>{html.escape(metric)}, each seed</h3>'
@@ -205,8 +221,8 @@ def notes(table: Table) -> list[str]:
     data = sorted({f"{content['data']['name']} {content['data']['checksum']}" for content in contents})
     machines = sorted({content["machine"] for content in contents if content.get("machine")})
     read = [
-        "Percent, mean and standard deviation over seeds; a star marks a row whose paired difference to the first one, "
-        "over patient groups, has a 95 % interval that excludes zero.",
+        f"Percent, mean and standard deviation over seeds; a star marks a row whose paired difference to "
+        f"{table.reference or 'the first setting'}, over patient groups, has a 95 % interval that excludes zero.",
         "; ".join(
             [
                 f"{len(contents)} of {table.cells} cells",
@@ -227,7 +243,7 @@ def screen(output: pathlib.Path) -> str:
     return f"{(output / 'results.md').read_text('utf-8')}\ntables: {output}/results.md, .csv, .html"
 
 
-def _cell(row: Row, metric: str, place: int) -> str:
+def _cell(row: Row, metric: str) -> str:
     values = row.values.get(metric, [])
     if not values:
         return "–"
@@ -235,49 +251,38 @@ def _cell(row: Row, metric: str, place: int) -> str:
         return f"{row.mean(metric):.3g}"
     spread = f" ± {100 * np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
     interval = row.differences.get(metric, {}).get(metric.split("/")[1] if "/" in metric else "")
-    star = " *" if place and interval and (interval.low > 0 or interval.high < 0) else ""
+    star = " *" if interval and (interval.low > 0 or interval.high < 0) else ""
     return f"{results.percent(row.mean(metric))}{spread}{star}"
 
 
-def _rows(output: pathlib.Path, cells: Mapping[str, Mapping[str, Any]], contents: Mapping[str, Any]) -> list[Row]:
+def _rows(cells: Mapping[str, Mapping[str, Any]], contents: Mapping[str, Any]) -> list[Row]:
     rows: dict[str, Row] = {}
     for name, content in contents.items():
         fields = cells[name]
         shown = {SETTING: fields[SETTING]} if SETTING in fields else fields
         setting = tuple((field, value) for field, value in shown.items() if field != SEED)
         row = rows.setdefault(repr(setting), Row(setting, [], {}, {}))
-        row.folders.append(output / name)
+        row.cells.append(name)
         for metric, value in content["metrics"].items():
             if value is not None:
                 row.values.setdefault(metric, []).append(value)
     return list(rows.values())
 
 
-def _together(folders: Sequence[pathlib.Path]) -> predictions.Saved | None:
-    """The predictions of all seeds of a setting as one, whose values are their means; None without any."""
-    each = [predictions.load(folder) for folder in folders if (folder / predictions.FILE).is_file()]
-    if not each:
-        return None
-    shared = each[0].keys
-    for other in each[1:]:
-        shared = np.intersect1d(shared, other.keys)
-    each = [predictions.take(one, np.intersect1d(one.keys, shared, return_indices=True)[1]) for one in each]
-    kinds = {}
-    for kind, first in each[0].kinds.items():
-        if all(kind in one.kinds for one in each):
-            names = [n for n in first.values if all(n in one.kinds[kind].values for one in each)]
-            means = {name: np.mean([one.kinds[kind].values[name] for one in each], 0) for name in names}
-            kinds[kind] = dataclasses.replace(first, values=means)
-    return dataclasses.replace(each[0], kinds=kinds)
+def read_cell(folder: pathlib.Path) -> dict[str, Any]:
+    """What a table needs of a finished cell: parts of its results.json, what the run cost, and which regions it named.
 
-
-def _read(folder: pathlib.Path) -> dict[str, Any]:
+    Raises:
+      InputError: its files cannot be read.
+    """
     path = folder / results.FILE
     try:
         content = json.loads(path.read_text())
         kept = {name: content.get(name) for name in ("time", "version", "machine", "seed", "config")}
         kept |= {name: content[name] for name in ("metrics", "commit", "data")}
         kept["metrics"] |= cost.of_run(folder, content)
-        return kept
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not readable ({error}): remove it, and start the sweep again") from error
+    if (folder / predictions.FILE).is_file():
+        kept["outcomes"] = outcomes.of_run(folder)
+    return kept

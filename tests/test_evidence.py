@@ -66,6 +66,16 @@ def test_a_table_comes_back_from_its_file(made, tmp_path):
             "2 cores (cpu)",
         )
     assert list(tmp_path.iterdir()) == [tmp_path / "a.json"]
+    again = sweep_table.write(tmp_path, CELLS, METRICS, evidence.kept(tmp_path / "a.json"))
+    assert repr(again.rows) == repr(made.rows) and again.contents == made.contents
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"cells": {}}'])
+def test_a_damaged_file_is_told(tmp_path, text):
+    (tmp_path / "a.json").write_text(text)
+    for read in (evidence.read, evidence.kept):
+        with pytest.raises(InputError, match="expected a file of"):
+            read(tmp_path / "a.json")
 
 
 def curved(errors):
@@ -93,16 +103,16 @@ def test_a_curve_needs_three_rows_and_no_perfect_one(errors):
         sweep_table.curve(curved(errors), "region/mask/macro", "cost/train_regions")
 
 
-def test_a_crop_is_told_from_each_prompt_of_the_first_row(made):
+def test_a_crop_is_told_from_each_prompt_of_the_first_setting(made):
     found = made.rows[1].differences["region/crop/micro"]
     assert {kind: interval.estimate for kind, interval in found.items()} == {
-        "mask": pytest.approx(-0.5),
-        "box": pytest.approx(-27 / 60),
-        "point": pytest.approx(-24 / 60),
+        "mask": pytest.approx(0.5),
+        "box": pytest.approx(27 / 60),
+        "point": pytest.approx(24 / 60),
     }
     text = sweep_table.differences(made, "micro")
-    assert "| minus ours | asked by | mask | box | point |" in text
-    assert "| crop | crop | -50.0 [" in text
+    assert "| ours minus | asked by | mask | box | point |" in text
+    assert "| crop | crop | +50.0 [" in text
 
 
 def test_costs_are_those_of_the_configuration_and_the_clock(made):
@@ -130,7 +140,7 @@ def test_a_page_is_its_template_with_tables(made, tmp_path):
     text = page.read_text()
     assert page == tmp_path / "results.md" and text.startswith("<!-- Made from results.template.md")
     assert "| ours | 2 | 100.0 ± 0.0 | – |" in text and "| crop | 2 | 50.0 ± 0.0 | 2 |" in text
-    assert "| minus ours |" in text and text.endswith("\nEnd.\n") and "<!-- table" not in text
+    assert "| ours minus |" in text and text.endswith("\nEnd.\n") and "<!-- table" not in text
     evidence.write_page(str(template))
     assert page.read_text() == text
 

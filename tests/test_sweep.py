@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import configs
-from medp_clip_jax import sweep, sweep_table
+from medp_clip_jax import evidence, sweep, sweep_table
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.evaluators import predictions, region_recognition
 from medp_clip_jax.processes import EXIT_PREEMPTED
@@ -45,13 +45,13 @@ def cells(fusions=("tokens", "late"), seeds=(0, 1)):
     return [{"model.fusion": fusion, "seed": seed} for fusion in fusions for seed in seeds]
 
 
-def run(grid, folder, jobs=1):
+def run(grid, folder, jobs=1, kept=()):
     seen = []
 
     def command(module, given):
         return [sys.executable, "-c", PROGRAM, *given]
 
-    codes = sweep.run(grid, folder, jobs, lambda: seen.append(1), command)
+    codes = sweep.run(grid, folder, jobs, lambda: seen.append(1), kept, command)
     assert len(seen) == sum((folder / name / sweep.LOG).exists() for name in codes)
     return codes
 
@@ -93,7 +93,7 @@ def test_settings_have_titles_and_several_fields(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "results.json").write_text(json.dumps(content))
     rows = sweep_table.write(tmp_path, found.cells).rows
-    assert [(row.name, len(row.folders)) for row in rows] == [("MedP-CLIP", 2), ("alpha", 2)]
+    assert [(row.name, len(row.cells)) for row in rows] == [("MedP-CLIP", 2), ("alpha", 2)]
 
 
 def test_evaluations_are_cells_too(tmp_path):
@@ -150,7 +150,7 @@ def test_settings_of_equal_compute_train_for_the_same_flops():
             for top in {f.split(".")[0] for f in grid.WAYS[title]}
         )
         spent[title] = step_flops(config, grid.LABELS).model * config.train.steps
-    budget = step_flops(smoke.get_config(), grid.LABELS).model * smoke.get_config().train.steps
+    budget = 0.5 * step_flops(smoke.get_config(), grid.LABELS).model * smoke.get_config().train.steps
     assert len(spent) == 6 and all(abs(flops / budget - 1) < 0.005 for flops in spent.values()), spent
 
 
@@ -174,6 +174,33 @@ def test_finished_cells_are_not_run_again_and_failed_ones_are(tmp_path):
     assert run(made(), tmp_path, jobs=2) == {"fusion=late,seed=0": 0, "fusion=late,seed=1": 0}
     assert run(made(), tmp_path) == {}
     assert (tmp_path / "fusion=late,seed=1" / sweep.LOG).read_text().count("ran") == 2
+
+
+def test_kept_cells_are_not_run(tmp_path):
+    first = "fusion=tokens,seed=0"
+    assert set(run(made(), tmp_path, kept=[first])) == set(made().cells) - {first}
+    assert not (tmp_path / first).exists()
+
+
+def test_cells_are_kept_as_long_as_their_configuration_is_the_same(tmp_path):
+    found = made()
+    wanted = sweep.configurations(found)
+    assert {name: (c.model.fusion, c.seed) for name, c in wanted.items()} == {
+        name: (cell["model.fusion"], cell["seed"]) for name, cell in found.cells.items()
+    }
+    content = {"metrics": {"region/mask/macro": 0.5}, "commit": "abc", "data": {"name": "d", "checksum": "1"}}
+    contents = {name: {**content, "config": config.to_dict()} for name, config in wanted.items()}
+    same, other, older, _ = contents
+    contents[same]["config"]["workdir"] = "elsewhere"
+    contents[other]["config"]["train"]["steps"] += 1
+    del contents[older]["config"]["eval"]["falsification"]  # which came later
+    table = sweep_table.write(tmp_path, found.cells, (), contents)
+    assert [row.name for row in table.rows] == ["fusion tokens", "fusion late"]
+    evidence.keep(tmp_path / "a.json", "a.py", table)
+    assert set(evidence.finished(tmp_path / "a.json", wanted)) == set(contents) - {other}
+    assert evidence.finished(tmp_path / "a.json", {same: wanted[same]}).keys() == {same}
+    assert evidence.finished(tmp_path / "none.json", wanted) == {}
+    assert sweep.configurations(sweep.Sweep("", {"a": {"checkpoint": "r"}}, ())) == {}
 
 
 @pytest.mark.parametrize("deaf", [False, True], ids=["training", "evaluation"])
@@ -225,8 +252,8 @@ def result(folder, answers, value, commit="abc"):
     (folder / "results.json").write_text(json.dumps(content))
 
 
-def test_rows_are_ranked_seeds_are_averaged_and_differences_are_marked(tmp_path):
-    grid = {sweep.cell_name(c): c for c in cells(fusions=("late", "tokens", "pool", "alpha"))}
+def test_rows_are_ranked_seeds_are_averaged_and_differences_to_the_first_setting_are_marked(tmp_path):
+    grid = {sweep.cell_name(c): c for c in cells(fusions=("pool", "late", "tokens", "alpha"))}
     for name, cell in grid.items():
         if cell["model.fusion"] == "alpha":
             continue  # not finished
@@ -242,7 +269,7 @@ def test_rows_are_ranked_seeds_are_averaged_and_differences_are_marked(tmp_path)
         )
     rows = sweep_table.write(tmp_path, grid, ["region/mask/macro"]).rows
     assert [row.name for row in rows] == ["fusion tokens", "fusion pool", "fusion late"]
-    assert [len(row.folders) for row in rows] == [2, 2, 2]
+    assert [len(row.cells) for row in rows] == [2, 2, 2]
     text = (tmp_path / "results.md").read_text()
     assert "| fusion tokens | 2 | 99.5 ± 0.7 |" in text and "| fusion late | 2 | 49.5 ± 0.7 * |" in text
     assert "| fusion pool | 2 | 97.5 ± 0.7 |" in text and "6 of 8 cells" in text
@@ -252,7 +279,9 @@ def test_rows_are_ranked_seeds_are_averaged_and_differences_are_marked(tmp_path)
     )
     lines = (tmp_path / "results.csv").read_text().splitlines()
     assert lines[0] == "cell,model.fusion,seed,commit,data,metric,value" and len(lines) == 7
-    assert rows[2].differences["region/mask/macro"]["mask"].estimate == pytest.approx(-0.5, abs=0.02)
+    assert rows[2].differences["region/mask/macro"]["mask"].estimate == pytest.approx(0.48, abs=0.02)
+    assert rows[0].differences["region/mask/macro"]["mask"].estimate == pytest.approx(-0.02, abs=0.02)
+    assert rows[1].differences == {} and "paired difference to fusion pool" in text
 
 
 def test_other_code_is_told(tmp_path):

@@ -1,4 +1,4 @@
-"""Every way to point at a place, on real regions: half the steps of `regions_cpu.py`, two seeds each, on the test split.
+"""Every way to point at a place, on real regions: half the steps of `regions_cpu.py`, two seeds, on the test split.
 
 Patches are of 16 px. Settings are those of `regions_cpu.py`, which were chosen on `val`.
 """

@@ -1,0 +1,56 @@
+"""What is kept of predictions gives the same paired differences as the predictions."""
+
+import json
+
+import numpy as np
+import pytest
+from encoded_cases import IDS, ONTOLOGY, TEXT, encoded, image, table
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medp_clip_jax import compare, statistics
+from medp_clip_jax.evaluators import outcomes, predictions, region_recognition
+
+
+def saved(folder, seed, images=24, ids=IDS):
+    """A run over patients with two images each, one to four regions in an image, that answers at random."""
+    rng = np.random.default_rng(0)
+    regions = [(i, IDS[rng.integers(4)]) for i in range(images) for _ in range(rng.integers(1, 5))]
+    listed = table([image(str(i), group=str(i // 2)) for i in range(images)], regions)
+    answers = np.random.default_rng(seed).normal(size=(len(regions), 8)).astype(np.float32) + TEXT[
+        [IDS.index(label) for _, label in regions]
+    ] * (seed % 3)
+    text = TEXT[[IDS.index(label) for label in ids]]
+    _, _, kinds = region_recognition.evaluate(encoded(listed, mask=answers), ONTOLOGY, text, ids, (), 0)
+    folder.mkdir()
+    predictions.save(folder, listed, region_recognition.describe_regions(listed, ids), kinds)
+    return folder
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 99), st.integers(100, 199))
+def test_differences_are_those_of_the_predictions(tmp_path_factory, one, other):
+    folder = tmp_path_factory.mktemp("runs")
+    first, second = saved(folder / "a", one), saved(folder / "b", other, ids=IDS[::-1])
+    wanted = compare.compare(predictions.load(first), predictions.load(second), [("mask", "mask")], 50)["mask"]
+    kept = [json.loads(json.dumps(outcomes.of_run(run))) for run in (first, second)]
+    mine, theirs = (outcomes.together([run])["mask"] for run in kept)
+    for metric in compare.METRICS:
+        found = statistics.difference(mine[metric], theirs[metric], 50)
+        expected = [wanted[metric][name] for name in ("estimate", "low", "high")]
+        assert [found.estimate, found.low, found.high] == pytest.approx(expected, abs=1e-12)
+
+
+def test_seeds_are_averaged_per_region(tmp_path):
+    each = [outcomes.of_run(saved(tmp_path / str(seed), seed)) for seed in (1, 2, 3)]
+    apart = [statistics.estimate(outcomes.together([run])["mask"]["micro"]) for run in each]
+    whole = outcomes.together(each)
+    assert statistics.estimate(whole["mask"]["micro"]) == pytest.approx(np.mean(apart))
+    assert set(whole) == {"mask", "none"}
+    del each[1]["kinds"]["none"]
+    assert set(outcomes.together(each)) == {"mask"}
+
+
+def test_other_regions_do_not_pair(tmp_path):
+    runs = [outcomes.of_run(saved(tmp_path / str(images), 1, images)) for images in (24, 20)]
+    assert outcomes.together(runs) == {} == outcomes.together([])
