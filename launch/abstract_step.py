@@ -44,11 +44,15 @@ def batch_shapes(config: Any) -> dict[str, Any]:
 
 def bank_shapes(config: Any, labels: int) -> Bank:
     """Shapes and types of a label bank with `labels` rows."""
-    return Bank(
-        tokens=Struct((labels, config.input.label_variants, config.input.label_context), np.int32),
+    variants = config.input.label_variants
+    bank = Bank(
+        tokens=Struct((labels, variants, config.input.label_context), np.int32),
         excluded=Struct((labels, labels), bool),
         log_prior=Struct((labels,), np.float32),
     )
+    if "text" in config.optim.frozen:
+        bank = bank.replace(embedded=Struct((labels, variants, config.model.embed), np.float32))
+    return bank
 
 
 def state_shapes(config: Any, mesh: Mesh) -> tuple[Any, Any, TrainState]:

@@ -90,12 +90,13 @@ def step_flops(config: Any, labels: int, parameters: int = 0) -> StepFlops:
 
 
 def _with_frozen_text(config: Any, forward: dict[str, float], read: int, parameters: int) -> StepFlops:
-    """The step of `step_flops` without gradients of the text tower, whose forward pass is one part then."""
+    """The step of `step_flops` without gradients of the text tower, which reads the captions only: labels are encoded
+    once for all steps."""
     model, batch = config.model, config.input.batch_size
     tokens, text = image_tokens(model), model.text.context
     unread = batch * _unread(model.text, text)
     rest = {part: value for part, value in forward.items() if part not in ("text", "labels")}
-    rest |= {"unread": forward["unread"] + unread, "frozen text": forward["text"] + forward["labels"] - unread}
+    rest |= {"unread": forward["unread"] + unread, "frozen text": forward["text"] - unread}
     recompute = batch * _again(model, model.image, tokens) + read * _region_again(model, tokens)
     if model.remat != "none":
         recompute += forward["prompts"] + forward["windows"]

@@ -31,6 +31,7 @@ class Bank:
     tokens: Array  # int32 [labels, variants, length]: sentences of each label
     excluded: Array  # bool [labels, labels]: ancestors and descendants of the row's label
     log_prior: Array  # [labels], of the sampled regions
+    embedded: Array | None = None  # [labels, variants, dim]: the sentences, where the text tower is frozen
 
 
 @flax.struct.dataclass
@@ -167,9 +168,25 @@ def with_masks(model: MedPCLIP, params: Any, config: Any, inputs: Mapping[str, A
 def encode_bank(model: MedPCLIP, variables: Any, bank: Bank, rng: Array, devices: int) -> Array:
     """One random sentence of each label, encoded in equal shares by all devices: [labels, dim]."""
     count, variants, _ = bank.tokens.shape
+    chosen = jax.random.randint(rng, (count,), 0, variants)
+    if bank.embedded is not None:
+        return bank.embedded[jnp.arange(count), chosen]
+    return _encode_labels(model, variables, bank.tokens[jnp.arange(count), chosen], devices)
+
+
+def embed_bank(model: MedPCLIP, params: Any, bank: Bank) -> Bank:
+    """The bank with every sentence encoded, once for a whole training of a frozen text tower."""
+    devices = max(jax.sharding.get_abstract_mesh().size, 1)
+    encode = functools.partial(_encode_labels, model, {"params": params}, devices=devices)
+    embedded = jax.lax.map(encode, rearrange(bank.tokens, "labels variants length -> variants labels length"))
+    return bank.replace(embedded=rearrange(embedded, "variants labels dim -> labels variants dim"))
+
+
+def _encode_labels(model: MedPCLIP, variables: Any, sentences: Array, devices: int) -> Array:
+    """int32 [labels, length] -> [labels, dim], the rows padded so that every device encodes as many."""
+    count = len(sentences)
     rows = jnp.arange(-(-count // devices) * devices) % count
-    sentences = bank.tokens[rows, jax.random.randint(rng, (count,), 0, variants)[rows]]
-    return model.apply(variables, constrain(sentences, "batch", "tokens"), method="encode_text")[:count]
+    return model.apply(variables, constrain(sentences[rows], "batch", "tokens"), method="encode_text")[:count]
 
 
 def in_microbatches(embed: Callable[[Any], Any], inputs: Any, count: int, devices: int) -> Any:

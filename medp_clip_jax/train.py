@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 from absl import flags
@@ -28,7 +29,7 @@ from medp_clip_jax.metrics import MetricWriter
 from medp_clip_jax.models.clip import MedPCLIP
 from medp_clip_jax.optim import make_optimizer, schedule
 from medp_clip_jax.preparation import Run, prepare
-from medp_clip_jax.step import Bank, TrainState, init_params, train_step
+from medp_clip_jax.step import Bank, TrainState, embed_bank, init_params, train_step
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", help_string="A file of configs/, and overrides as --config.section.key=value."
@@ -69,7 +70,6 @@ def train(config: Any, profile: int = 0) -> dict[str, float]:
     step_fn = jax.jit(
         functools.partial(train_step, model, optimizer, config), donate_argnums=0, out_shardings=(layout, None)
     )
-    bank = make_bank(run, config, mesh)
     assess = functools.partial(
         evaluate.run_evaluation,
         model,
@@ -81,6 +81,7 @@ def train(config: Any, profile: int = 0) -> dict[str, float]:
     clock = Goodput(run.workdir)
     with checkpoint.make_checkpointer(run.workdir, config.train.keep, config.train.best_metric) as checkpointer:
         state = checkpoint.restore(checkpointer, state)
+        bank = make_bank(run, model, state.params, config, mesh)
         clock.resume(int(state.step))
         clock.add("start", time.monotonic() - began)
         step_fn = functools.partial(step_fn, bank=bank, base=base)
@@ -178,10 +179,14 @@ def plan_state(model: MedPCLIP, config: Any, mesh: jax.sharding.Mesh) -> tuple[A
     return optimizer, sharding.state_sharding(jax.eval_shape(fresh), mesh, config.mesh.rules), fresh
 
 
-def make_bank(run: Run, config: Any, mesh: jax.sharding.Mesh) -> Bank:
+def make_bank(run: Run, model: MedPCLIP, params: Any, config: Any, mesh: jax.sharding.Mesh) -> Bank:
     """The label bank on every device, with the prior of the regions that the input pipeline samples."""
     bank = Bank(run.labels.tokens, run.labels.excluded, label_prior(run.corpus, config, run.labels))
-    return jax.device_put(bank, sharding.replicated(mesh))
+    bank = jax.device_put(bank, sharding.replicated(mesh))
+    if "text" not in config.optim.frozen:
+        return bank
+    with nn.logical_axis_rules(sharding.logical_rules(config.mesh)):
+        return jax.jit(functools.partial(embed_bank, model), out_shardings=sharding.replicated(mesh))(params, bank)
 
 
 def iterate(run: Run, config: Any, start: int) -> Iterator[dict[str, np.ndarray]]:

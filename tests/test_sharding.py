@@ -21,7 +21,7 @@ import functools, json, sys, jax, numpy as np
 from configs import common
 from medp_clip_jax import sharding, train
 from medp_clip_jax.models.clip import MedPCLIP
-from medp_clip_jax.step import Bank, train_step
+from medp_clip_jax.step import Bank, embed_bank, train_step
 from tests import model_cases as cases
 
 kind, steps = sys.argv[1], int(sys.argv[2])
@@ -35,6 +35,7 @@ for data, fsdp, accumulate in ((1, 1, 1), (8, 1, 1), (4, 2, 1), (2, 4, 1), (1, 8
     config.model.prompt.glimpse_drop = 0.3
     config.model.remat = "dots" if accumulate == 1 else "full"
     config.loss.distill = 0.5 if kind == "distill" else 0.0
+    config.optim.frozen = ("text",) if kind == "frozen" else ()
     config.train.update(steps=20, accumulate=accumulate)
     config.mesh.update(data=data, fsdp=fsdp)
     mesh = sharding.make_mesh(config.mesh, jax.devices()[: data * fsdp])
@@ -45,9 +46,13 @@ for data, fsdp, accumulate in ((1, 1, 1), (8, 1, 1), (4, 2, 1), (2, 4, 1), (1, 8
         step = functools.partial(train_step, model, optimizer, config, base=base)
         step = jax.jit(step, donate_argnums=0, out_shardings=(layout, None))
         split = sum(not leaf.is_fully_replicated for leaf in jax.tree.leaves(state.params))
-        losses = []
+        losses, known = [], jax.device_put(bank, sharding.replicated(mesh))
+        if kind == "frozen":
+            known = jax.jit(functools.partial(embed_bank, model), out_shardings=sharding.replicated(mesh))(
+                state.params, known
+            )
         for _ in range(steps):
-            placed = sharding.put_batch(batch, mesh), jax.device_put(bank, sharding.replicated(mesh))
+            placed = sharding.put_batch(batch, mesh), known
             state, metrics = step(state, *placed)
             losses.append(float(metrics["loss"]))
         assert step._cache_size() == 1, "the layout of the state changed, so that the step was compiled anew"
@@ -56,7 +61,7 @@ for data, fsdp, accumulate in ((1, 1, 1), (8, 1, 1), (4, 2, 1), (2, 4, 1), (1, 8
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "steps"), [("contrastive", 20), ("distill", 5)])
+@pytest.mark.parametrize(("kind", "steps"), [("contrastive", 20), ("distill", 5), ("frozen", 5)])
 def test_every_mesh_trains_to_the_losses_of_one_device(kind, steps):
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
     env = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}

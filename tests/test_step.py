@@ -9,9 +9,10 @@ import optax
 import pytest
 
 from configs import common
+from launch.abstract_step import bank_shapes
 from medp_clip_jax.models.clip import MedPCLIP
 from medp_clip_jax.models.vit import Images, canvas_patches, surviving_patches
-from medp_clip_jax.step import Bank, batch_loss
+from medp_clip_jax.step import Bank, batch_loss, embed_bank, encode_bank
 from tests import model_cases as cases
 
 GRID = 4  # of the small model
@@ -46,6 +47,31 @@ def test_microbatches_and_recomputation_change_neither_loss_nor_gradient(accumul
     for path, leaf in jax.tree_util.tree_leaves_with_path(expected_grads):  # in a small leaf rounding weighs more
         found = functools.reduce(lambda tree, key: tree[key.key], path, difference)
         assert jnp.linalg.norm(found) <= 1e-4 * jnp.linalg.norm(leaf), jax.tree_util.keystr(path)
+
+
+def test_a_frozen_text_tower_reads_the_labels_once_for_all_steps():
+    model, params = cases.small_model(trained=True)
+    config = common.get_config()
+    config.optim.frozen = ("text",)
+    rng = np.random.default_rng(3)
+    batch = cases.random_batch(rng)
+    bank = Bank(rng.integers(1, 299, (5, 3, 6)).astype(np.int32), np.zeros((5, 5), bool), np.zeros(5, np.float32))
+    embedded = jax.jit(functools.partial(embed_bank, model))(params, bank)
+    assert embedded.embedded.shape == (5, 3, model.config.embed)
+    assert embedded.embedded.dtype == bank_shapes(config, 5).embedded.dtype
+
+    @jax.jit
+    def run(bank, rng):
+        return jax.value_and_grad(batch_loss, 1, has_aux=True)(model, params, config, batch, bank, rng)
+
+    for seed in range(3):  # other sentences of the labels
+        (expected, _), expected_grads = run(bank, jax.random.key(seed))
+        (loss, _), grads = run(embedded, jax.random.key(seed))
+        assert float(loss) == pytest.approx(float(expected), rel=1e-6)
+        difference = jax.tree.map(jnp.subtract, grads, expected_grads)
+        assert optax.global_norm(difference) < 1e-5 * optax.global_norm(expected_grads)
+    found = jax.jit(functools.partial(encode_bank, model, {"params": params}, devices=1))
+    assert not np.allclose(found(embedded, jax.random.key(0)), found(embedded, jax.random.key(1)), atol=1e-3)
 
 
 def keys(count: int, seed: int = 0):
