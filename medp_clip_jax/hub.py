@@ -1,4 +1,4 @@
-"""Models by name from the Hugging Face Hub, and by path from disk."""
+"""Models by name, those that this package brings and those of the Hugging Face Hub, and by path from disk."""
 
 import re
 from pathlib import Path
@@ -6,20 +6,24 @@ from pathlib import Path
 from medp_clip_jax.errors import InputError
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+SHIPPED = Path(__file__).parent / "releases"  # a folder per model that is part of this package
 # What a release consists of; other files of a repository, such as pickles, are never fetched.
 PATTERNS = ["*.json", "model*.safetensors", "SHA256SUMS", "README.md"]
 
 
 def locate(source: str | Path, revision: str | None = None) -> Path:
-    """The folder of a model: `source` if there is one, else that of the Hub's model of this name, from its cache.
+    """The folder of a model: `source` if there is one, else that of the model of this name.
 
-    A name is `owner/model`. `revision` is a commit, tag or branch of it; only a full commit never changes. Environment
-    variables of huggingface_hub hold: `HF_HUB_OFFLINE=1` uses the cache alone, `HF_HOME` says where it is.
+    `model` is one that this package brings, `owner/model` one of the Hub, from its cache. `revision` is a commit, tag
+    or branch of it; only a full commit never changes. Environment variables of huggingface_hub hold: `HF_HUB_OFFLINE=1`
+    uses the cache alone, `HF_HOME` says where it is.
 
     Raises:
-      InputError: there is no such folder, and no such model on the Hub or, offline, in its cache.
+      InputError: there is no such folder, and no such model here, on the Hub or, offline, in its cache.
     """
     path = Path(source)
+    if isinstance(source, str) and source in shipped() and not path.is_dir():
+        path = SHIPPED / source
     if path.is_dir():
         if revision is not None:
             raise InputError(f"{path}: a folder, which has no revision {revision}; leave the revision out")
@@ -27,9 +31,15 @@ def locate(source: str | Path, revision: str | None = None) -> Path:
     # The first half of a mistyped path is often a folder, and its name is nobody else's business.
     if not isinstance(source, str) or not _NAME.fullmatch(source) or path.parent.is_dir() or path.exists():
         raise InputError(
-            f"{source}: no such directory; expected the workdir of a training run, a release, or a name owner/model"
+            f"{source}: no such directory; expected the workdir of a training run, a release, "
+            f"{' or '.join([*shipped(), 'a name owner/model'])}"
         )
     return _fetched(source, revision)
+
+
+def shipped() -> list[str]:
+    """Names of the models that this package brings."""
+    return sorted(path.parent.name for path in SHIPPED.glob("*/config.json"))
 
 
 def _fetched(name: str, revision: str | None) -> Path:

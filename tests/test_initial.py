@@ -1,13 +1,14 @@
 """Training starts from other weights: exactly from them, with a base to hold on to, or not at all."""
 
 import functools
+import pathlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import common, finetune_clip, smoke_text
+from configs import common, finetune_clip, release_small, smoke_text
 from medp_clip_jax import convert, losses
 from medp_clip_jax.config import validate
 from medp_clip_jax.errors import InputError
@@ -155,3 +156,13 @@ def test_the_smoke_run_with_a_sentence_encoder(imports):
     validate(config)
     assert config.model.embed == config.model.text.width == 64 and config.optim.frozen == ("text",)
     validate(smoke_text.get_config("absent"))
+
+
+def test_the_shipped_model_trains_on_permitted_sources_only():
+    config = release_small.get_config("absent")
+    validate(config)
+    assert set(config.data.sources) == {*release_small.ALLOWED, "phantoms"} and config.model.image.width == 192
+    allowed = pathlib.Path(__file__).parents[2] / "shared" / "regions" / "release_allowlist.txt"
+    if not allowed.exists():
+        pytest.skip("the development images are not here")
+    assert sorted(release_small.ALLOWED) == sorted(allowed.read_text().split())

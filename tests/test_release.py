@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import pathlib
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from release_cases import BAD
 from safetensors.numpy import load_file
 
 import medp_clip_jax as medp
-from medp_clip_jax import release
+from medp_clip_jax import hub, release
 from medp_clip_jax.export import export_run
 
 
@@ -239,3 +240,19 @@ def test_the_command_refuses_in_one_line(tmp_path):
     done = _export(tmp_path / "nothing", f"--output={tmp_path / 'out'}")
     assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_package_brings_is_found_by_its_name(released, tmp_path, monkeypatch):
+    monkeypatch.setattr(hub, "SHIPPED", tmp_path / "releases")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(medp.InputError, match="a release, a name owner/model"):
+        medp.load("ours")
+    shutil.copytree(released, tmp_path / "releases" / "ours")
+    assert hub.shipped() == ["ours"] and hub.locate("ours") == tmp_path / "releases" / "ours"
+    chex.assert_trees_all_equal(medp.load("ours")[1], medp.load(released)[1])
+    with pytest.raises(medp.InputError, match="no revision 1"):
+        medp.load("ours", revision="1")
+    with pytest.raises(medp.InputError, match="ours or a name owner/model"):
+        medp.load("other")
+    shutil.copytree(released, tmp_path / "ours")
+    assert hub.locate("ours") == pathlib.Path("ours")  # a folder of that name comes first
