@@ -31,7 +31,7 @@ from medp_clip_jax.evaluators import (
     retrieval,
     zero_shot,
 )
-from medp_clip_jax.evaluators.encode import encode_corpus, encode_labels
+from medp_clip_jax.evaluators.encode import encode_corpus, encode_labels, encode_texts
 from medp_clip_jax.hub import locate
 from medp_clip_jax.ontology import Ontology
 from medp_clip_jax.prompt_kinds import EVALUATED
@@ -78,7 +78,11 @@ def run_evaluation(
         encoded, ontology, text[: len(bank)], bank, twins, replicates, config.seed, seen_labels(trained)
     )
     image_metrics, image_details = zero_shot.evaluate(encoded, text, ids, replicates, config.seed)
-    context_metrics, context_details = context_retention.evaluate(encoded, text, ids)
+    asked = {
+        name: (encode_texts(model, params, tokenizer, lines, config.model.text.context), true)
+        for name, (lines, true) in context_retention.questions(table.images).items()
+    }
+    context_metrics, context_details = context_retention.evaluate(encoded, text, ids, asked)
     found, found_details = retrieval.evaluate(encoded, text, ids, replicates, config.seed)
     scale = float(np.exp(jax.device_get(params["logit_scale"])))
     sure, sure_details = calibration.evaluate(
@@ -89,8 +93,8 @@ def run_evaluation(
         # Imported here: it is a command of its own, which takes its flags from this module.
         from medp_clip_jax.evaluators import falsification
 
-        asked = falsification.evaluate(model, params, tokenizer, corpus, split, config, ontology)
-        metrics |= falsification.flat(asked)
+        falsified = falsification.evaluate(model, params, tokenizer, corpus, split, config, ontology)
+        metrics |= falsification.flat(falsified)
     if folder:
         details |= image_details | context_details | found_details | sure_details
         content = results.collect(corpus, split, config, table, metrics, details, seen_labels(trained))

@@ -237,3 +237,24 @@ def test_predictions_survive_the_disk(tmp_path):
         for name, values in answer.values.items():
             np.testing.assert_array_equal(values, saved.kinds[kind].values[name])
     np.testing.assert_array_equal(saved.regions.averaged, regions.averaged)
+
+
+def test_region_embeddings_are_asked_for_modality_and_body_part():
+    images = [
+        dataclasses.replace(image(name), modality=modality, anatomy=part)
+        for name, modality, part in (("a", "ct", "brain"), ("b", "mri", "brain"), ("c", "mri", ""), ("d", "", "brain"))
+    ]
+    asked = context_retention.questions(images)
+    assert asked.keys() == {"modality"}  # every body part that is known is the same
+    lines, true = asked["modality"]
+    assert lines == ["a CT scan", "an MRI scan"] and true.tolist() == [0, 1, 1, -1]
+    classes = np.eye(2, 8, dtype=np.float32)
+    table_of = table(images, [(0, "liver"), (0, "tumor"), (1, "liver"), (2, "liver"), (3, "liver")])
+    answers = classes[[0, 1, 1, 0, 0]]  # half right, right, wrong, not asked
+    found = encoded(table_of, mask=answers)
+    found.regions["none"][:] = classes[[0, 0, 1, 1, 0]]
+    metrics, _ = context_retention.evaluate(found, TEXT, IDS, {"modality": (classes, true)})
+    assert metrics["context/mask/modality_accuracy"] == pytest.approx((0.5 + 0.5) / 2)
+    assert metrics["context/none/modality_accuracy"] == 1.0
+    unknown = {"modality": (classes, np.full(4, -1))}
+    assert np.isnan(context_retention.evaluate(found, TEXT, IDS, unknown)[0]["context/mask/modality_accuracy"])

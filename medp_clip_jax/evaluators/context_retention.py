@@ -4,21 +4,44 @@
 * Different regions of one image must differ: Alpha-CLIP's known failure is a cosine above 0.97 between them.
 * Mask, box and click of one region should agree.
 * How much of the image-level accuracy is kept when a region embedding answers in place of the global one.
+* Whether a region embedding still knows what the image is: its modality and its body part, by their texts.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from medp_clip_jax import prompt_kinds
+from medp_clip_jax import prompt_kinds, sentences
 from medp_clip_jax.evaluators.encode import Encoded
+from medp_clip_jax.records import RegionExample
 
 PAIR_REGIONS = 16  # regions of an image that are compared with each other, spread evenly over its list
 
 
-def evaluate(encoded: Encoded, text: np.ndarray, ids: Sequence[str]) -> tuple[dict[str, float], dict]:
-    """Measures `encoded` against text embeddings float [C, D] of the labels `ids`.
+def questions(images: Sequence[RegionExample]) -> dict[str, tuple[list[str], np.ndarray]]:
+    """What images can be asked: sentences, and which of them is true of each image, int [images], -1 where none is
+    known. `modality` and `body_part`, each only where it has two answers at least."""
+    told = {
+        "modality": [sentences.scan(image.modality) if image.modality else "" for image in images],
+        "body_part": [f"a medical image of {sentences.body_part(i.anatomy)}" if i.anatomy else "" for i in images],
+    }
+    asked = {name: sorted(set(each) - {""}) for name, each in told.items()}
+    return {
+        name: (lines, np.array([lines.index(true) if true else -1 for true in told[name]], np.int64))
+        for name, lines in asked.items()
+        if len(lines) > 1
+    }
+
+
+def evaluate(
+    encoded: Encoded,
+    text: np.ndarray,
+    ids: Sequence[str],
+    asked: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
+) -> tuple[dict[str, float], dict]:
+    """Measures `encoded` against text embeddings float [C, D] of the labels `ids`; `asked` are the `questions` with
+    embeddings in place of sentences.
 
     Returns flat metrics (`context/mask/cosine_between_regions_p50`, ...) and, for the report, histograms of the cosines
     between regions of one image per kind.
@@ -30,6 +53,11 @@ def evaluate(encoded: Encoded, text: np.ndarray, ids: Sequence[str]) -> tuple[di
     rows = {label: row for row, label in enumerate(ids)}
     target = np.array([rows[label] for label in encoded.table.label], np.int64)
     for kind, embedding in encoded.regions.items():
+        if len(embedding):
+            flat |= {
+                f"context/{kind}/{name}_accuracy": answered(encoded, embedding, *question)
+                for name, question in (asked or {}).items()
+            }
         if kind == "none" or not len(embedding):
             continue
         cosines = between_regions(embedding, np.asarray(encoded.table.image_index), target)
@@ -93,6 +121,17 @@ def retention(encoded: Encoded, embedding: np.ndarray, text: np.ndarray, rows: d
         "image_accuracy_global": float(np.mean(without)),
         "image_accuracy_kept": float(np.mean(with_region) / np.mean(without)),
     }
+
+
+def answered(encoded: Encoded, embedding: np.ndarray, classes: np.ndarray, target: np.ndarray) -> float:
+    """How often region embeddings [regions, D] choose the true one of `classes` [C, D] for their image, `target` int
+    [images]: mean over an image's regions, its answer's images, then answers; nan where no region has an answer."""
+    index = np.asarray(encoded.table.image_index)
+    right = (embedding @ classes.T).argmax(1) == target[index]
+    images = [i for i in np.unique(index) if target[i] >= 0]
+    each = np.array([right[index == i].mean() for i in images])
+    true = target[images] if images else np.zeros(0, np.int64)
+    return float(np.mean([each[true == answer].mean() for answer in np.unique(true)])) if images else float("nan")
 
 
 def _summary(cosines: np.ndarray) -> dict[str, float]:
