@@ -11,8 +11,11 @@ gone on with from a fresh clone. A page NAME.template.md in the folder above has
 
     <!-- curve: scaling_data_phantoms region/mask/macro cost/train_regions -->
 
+    <!-- datasets: baselines_regions micro MedP-CLIP/mask; trained on crops/crop -->
+
 in place of tables: the name of the evidence, then the metrics to show (those of the sweep if none is named), the
-metric whose paired differences to the first setting are shown, or a metric and what it depends on.
+metric whose paired differences to the first setting are shown, a metric and what it depends on, or a metric and
+the rows, with a kind of prompt each, that are shown data set by data set.
 `medp_clip_jax.sweep --page=NAME.template.md` writes NAME.md beside it, the same from the same files.
 """
 
@@ -26,14 +29,14 @@ from typing import Any
 
 import ml_collections
 
-from medp_clip_jax import results, sweep_table
+from medp_clip_jax import results, sweep_table, sweep_views
 from medp_clip_jax.config import first_difference, over_defaults
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.statistics import Interval
 
 PLACE = ("workdir", "compile_cache")  # where a cell ran
 FOLDER, SUFFIX = "evidence", ".template.md"
-DIRECTIVE = re.compile(r"^<!-- (table|differences|curve): +(\S+) *(.*?) *-->$", re.MULTILINE)
+DIRECTIVE = re.compile(r"^<!-- (table|differences|curve|datasets): +(\S+) *(.*?) *-->$", re.MULTILINE)
 HEAD = "<!-- Made from {name} and {folder}/ by `python -m medp_clip_jax.sweep --page`; change those, not this. -->\n"
 
 
@@ -77,13 +80,7 @@ def kept(path: pathlib.Path) -> dict[str, dict[str, Any]]:
     Raises:
       InputError: the file is none of these.
     """
-    if not path.is_file():
-        return {}
-    content = _content(path)
-    for cell in content["cells"].values():
-        if cell.get("outcomes"):
-            cell["outcomes"]["regions"] = content["regions"][cell["outcomes"]["regions"]]
-    return content["cells"]
+    return _content(path)["cells"] if path.is_file() else {}
 
 
 def finished(path: pathlib.Path, wanted: Mapping[str, ml_collections.ConfigDict]) -> dict[str, dict[str, Any]]:
@@ -114,8 +111,11 @@ def _content(path: pathlib.Path) -> dict[str, Any]:
         content = json.loads(path.read_text())
         if missing := {"rows", "metrics", "cells_in_all", "reference", "regions", "cells"} - set(content):
             raise ValueError(f"no {min(missing)}")
+        for cell in content["cells"].values():
+            if cell.get("outcomes"):
+                cell["outcomes"]["regions"] = content["regions"][cell["outcomes"]["regions"]]
         return content
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(
             f"{path}: not readable ({error}): expected a file of medp_clip_jax.sweep --evidence"
         ) from error
@@ -155,10 +155,13 @@ def render(template: pathlib.Path) -> str:
     def filled(place: re.Match) -> str:
         table = read(template.parent / FOLDER / f"{place[2]}.json")
         if place[1] == "differences" and table.rows:
-            return sweep_table.differences(table, place[3]).rstrip("\n")
+            return sweep_views.differences(table, place[3]).rstrip("\n")
         if place[1] == "curve":
             metric, _, against = place[3].partition(" ")
-            return sweep_table.curve(table, metric, against.strip()).rstrip("\n")
+            return sweep_views.curve(table, metric, against.strip()).rstrip("\n")
+        if place[1] == "datasets":
+            metric, _, columns = place[3].partition(" ")
+            return sweep_views.by_dataset(table, metric, [name.strip() for name in columns.split(";")]).rstrip("\n")
         return sweep_table.markdown(sweep_table.showing(table, place[3].split())).rstrip("\n")
 
     return HEAD.format(name=template.name, folder=FOLDER) + DIRECTIVE.sub(filled, template.read_text("utf-8"))

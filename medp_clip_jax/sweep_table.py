@@ -153,44 +153,6 @@ def showing(table: Table, metrics: Sequence[str]) -> Table:
     return dataclasses.replace(table, rows=rows, metrics=list(metrics))
 
 
-def differences(table: Table, name: str) -> str:
-    """How far the reference lies above each row in a metric of regions, such as macro, as Markdown: percent.
-
-    A row that answers prompts is compared prompt by prompt, in one line; one that does not, with each of the prompts.
-    """
-    lines = [f"| {table.reference} minus | asked by | {' | '.join(EXACT)} |", "|---|---|" + "---|" * len(EXACT)]
-    for row in table.rows:
-        found = {key.split("/")[1]: each for key, each in row.differences.items() if key.split("/")[2] == name}
-        same = {kind: found[kind][kind] for kind in EXACT if kind in found}
-        for asked, each in {"the same": same}.items() if same else found.items():
-            cells = (_interval(each[kind]) if kind in each else "" for kind in EXACT)
-            lines.append("| " + " | ".join([row.name, asked, *cells]) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def curve(table: Table, metric: str, against: str) -> str:
-    """A metric in [0, 1] of the rows by what `against` says of them, with the power law that fits its errors best, as
-    Markdown: least squares of the logarithms of `1 - metric` and of `against`.
-
-    Raises:
-      InputError: fewer than three rows have both, or one is perfect.
-    """
-    rows = sorted((row for row in table.rows if {metric, against} <= set(row.values)), key=lambda r: r.mean(against))
-    x, error = np.array([[row.mean(against), 1 - row.mean(metric)] for row in rows]).reshape(-1, 2).T
-    if len(rows) < 3 or (error <= 0).any() or (x <= 0).any():
-        raise InputError(f"curve of {metric} against {against}: expected three rows or more, none of them perfect")
-    slope, level = np.polyfit(np.log(x), np.log(error), 1)
-    fitted = np.exp(level) * x**slope
-    lines = [f"| | {against} | {metric}, error in % | fit |", "|---|---|---|---|"]
-    for row, place, mine, law in zip(rows, x, error, fitted, strict=True):
-        lines.append(f"| {row.name} | {place:.4g} | {100 * mine:.2f} | {100 * law:.2f} |")
-    return "\n".join([*lines, "", f"Fit: error = {np.exp(level):.3g} x^{slope:.3f}, over {len(rows)} rows."]) + "\n"
-
-
-def _interval(interval: statistics.Interval) -> str:
-    return "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * x for x in dataclasses.astuple(interval)))
-
-
 def page(table: Table) -> str:
     """The ranking as one HTML file that needs no network."""
     from medp_clip_jax.report import charts, tables

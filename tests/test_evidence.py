@@ -6,7 +6,7 @@ import pathlib
 import pytest
 from encoded_cases import IDS, ONTOLOGY, TEXT, encoded, image, table
 
-from medp_clip_jax import cost, evidence, sweep_table
+from medp_clip_jax import cost, evidence, sweep_table, sweep_views
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.evaluators import predictions, region_recognition
 from medp_clip_jax.flops import step_flops
@@ -54,7 +54,7 @@ def test_a_table_comes_back_from_its_file(made, tmp_path):
     evidence.keep(tmp_path / "a.json", "configs/sweeps/a.py", made)
     back = evidence.read(tmp_path / "a.json")
     assert sweep_table.markdown(back) == sweep_table.markdown(made)
-    assert sweep_table.differences(back, "micro") == sweep_table.differences(made, "micro")
+    assert sweep_views.differences(back, "micro") == sweep_views.differences(made, "micro")
     cells = json.loads((tmp_path / "a.json").read_text())["cells"]
     assert set(cells) == set(CELLS)
     for cell in cells.values():
@@ -90,7 +90,7 @@ def curved(errors):
 
 def test_a_curve_finds_the_power_law_that_made_it():
     law = {x: 0.9 * x**-0.4 for x in (10, 100, 1000, 5000)}
-    text = sweep_table.curve(curved(law), "region/mask/macro", "cost/train_regions")
+    text = sweep_views.curve(curved(law), "region/mask/macro", "cost/train_regions")
     assert "Fit: error = 0.9 x^-0.400, over 4 rows." in text
     rows = [line.split(" | ") for line in text.splitlines()[2:6]]
     assert [row[0] for row in rows] == ["| 10 images", "| 100 images", "| 1000 images", "| 5000 images"]
@@ -100,7 +100,7 @@ def test_a_curve_finds_the_power_law_that_made_it():
 @pytest.mark.parametrize("errors", [{}, {10: 0.3, 100: 0.1}, {10: 0.3, 100: 0.1, 1000: 0.0}])
 def test_a_curve_needs_three_rows_and_no_perfect_one(errors):
     with pytest.raises(InputError, match="three rows or more"):
-        sweep_table.curve(curved(errors), "region/mask/macro", "cost/train_regions")
+        sweep_views.curve(curved(errors), "region/mask/macro", "cost/train_regions")
 
 
 def test_a_crop_is_told_from_each_prompt_of_the_first_setting(made):
@@ -110,9 +110,18 @@ def test_a_crop_is_told_from_each_prompt_of_the_first_setting(made):
         "box": pytest.approx(27 / 60),
         "point": pytest.approx(24 / 60),
     }
-    text = sweep_table.differences(made, "micro")
+    text = sweep_views.differences(made, "micro")
     assert "| ours minus | asked by | mask | box | point |" in text
     assert "| crop | crop | +50.0 [" in text
+
+
+def test_data_sets_stand_apart(made):
+    text = sweep_views.by_dataset(made, "micro", ["ours/mask", "ours/point", "crop/crop"])
+    assert text.splitlines()[0] == "| data set | regions | ours/mask | ours/point | crop/crop |"
+    assert text.splitlines()[2] == "| set | 60 | 100.0 | 90.0 | 50.0 |"
+    for column in ("ours/crop", "theirs/mask", "mask"):
+        with pytest.raises(InputError, match="expected the name of a row"):
+            sweep_views.by_dataset(made, "micro", [column])
 
 
 def test_costs_are_those_of_the_configuration_and_the_clock(made):

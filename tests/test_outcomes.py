@@ -54,3 +54,20 @@ def test_seeds_are_averaged_per_region(tmp_path):
 def test_other_regions_do_not_pair(tmp_path):
     runs = [outcomes.of_run(saved(tmp_path / str(images), 1, images)) for images in (24, 20)]
     assert outcomes.together(runs) == {} == outcomes.together([])
+
+
+def test_a_data_set_alone_is_what_its_regions_say(tmp_path):
+    listed = table(
+        [image(str(i), dataset="ab"[i % 2]) for i in range(8)], [(i, IDS[j]) for i in range(8) for j in range(2)]
+    )
+    answers = [
+        label if listed.images[i].dataset == "a" else "organ"
+        for i, label in zip(listed.image_index, listed.label, strict=True)
+    ]
+    _, _, kinds = region_recognition.evaluate(encoded(listed, mask=answers), ONTOLOGY, TEXT, IDS, (), 0)
+    predictions.save(tmp_path, listed, region_recognition.describe_regions(listed, IDS), kinds)
+    run = outcomes.of_run(tmp_path)
+    assert run["regions"]["datasets"] == ["a", "b"]
+    for number, accuracy in enumerate((1.0, 0.0)):
+        sums = outcomes.together(outcomes.of_dataset([run], number))["mask"]
+        assert statistics.estimate(sums["micro"]) == accuracy and sums["within_image"].denominator.sum() == 4

@@ -1,12 +1,12 @@
 """Which regions a run named, small enough to commit: what a paired difference rests on, without the predictions.
 
     {"regions": {"keys": "5f…", "labels": ["liver", …], "target": [0, …], "group": [0, …], "image": [0, …],
-                 "several": "ffa0…"},
+                 "datasets": ["bccd", …], "dataset": [0, …], "several": "ffa0…"},
      "kinds": {"mask": {"micro": "fe01…", "within_image": "ff81…"}, …}}
 
-`target`, `group` and `image` are numbers per region, `keys` a checksum of the regions' names, and the rest a bit per
-region in hexadecimal: whether its image has several labels, so that it counts within the image, and whether it was
-named right. Two runs can be paired where their `regions` are the same.
+`target`, `group`, `image` and `dataset` are numbers per region, `keys` a checksum of the regions' names, and the rest a
+bit per region in hexadecimal: whether its image has several labels, so that it counts within the image, and whether it
+was named right. Two runs can be paired where their `regions` are the same.
 """
 
 import hashlib
@@ -25,6 +25,7 @@ def of_run(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """The outcomes of the predictions in `folder`; InputError if they are absent or damaged."""
     saved = predictions.load(folder)
     rows, target = np.unique(saved.regions.target, return_inverse=True)
+    datasets, dataset = np.unique(saved.regions.dataset, return_inverse=True)
     first = next(iter(saved.kinds.values()))
     regions = {
         "keys": hashlib.sha256("\n".join(saved.keys).encode()).hexdigest()[:16],
@@ -32,6 +33,8 @@ def of_run(folder: str | os.PathLike[str]) -> dict[str, Any]:
         "target": target.tolist(),
         "group": saved.regions.group.tolist(),
         "image": saved.regions.image.tolist(),
+        "datasets": datasets.tolist(),
+        "dataset": dataset.tolist(),
         "several": _bits(~np.isnan(first.values["within_image"])),
     }
     kinds = {
@@ -74,6 +77,25 @@ def together(runs: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Tally]]:
             values = {"micro": right, "macro": right, "within_image": np.where(several, within, np.nan)}
             sums[kind] = tallies(Predictions(nothing, nothing, values), regions)
     return sums
+
+
+def of_dataset(runs: Sequence[Mapping[str, Any]], number: int) -> list[dict[str, Any]]:
+    """The outcomes of runs in one of their data sets, by its number."""
+    stored = runs[0]["regions"]
+    chosen = np.flatnonzero(np.array(stored["dataset"]) == number)
+    listed = {name: np.array(stored[name])[chosen].tolist() for name in ("target", "group", "image", "dataset")}
+
+    def take(bits: str) -> str:
+        return _bits(_read(bits, len(stored["target"]))[chosen] == 1)
+
+    regions = {**stored, **listed, "several": take(stored["several"])}
+    return [
+        {
+            "regions": regions,
+            "kinds": {kind: {name: take(bits) for name, bits in each.items()} for kind, each in run["kinds"].items()},
+        }
+        for run in runs
+    ]
 
 
 def _bits(values: np.ndarray) -> str:
