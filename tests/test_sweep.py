@@ -130,7 +130,7 @@ def test_a_missing_file_or_function_is_named(tmp_path):
 
 def test_the_shipped_grids_can_be_read():
     folder = pathlib.Path(next(iter(configs.__path__)), "sweeps")
-    counts = {"baselines_phantoms": 18, "baselines_regions": 12, "ablations_phantoms": 21}
+    counts = {"baselines_phantoms": 21, "baselines_regions": 14, "ablations_phantoms": 21}
     counts |= {"segmentation_cost_phantoms": 6, "global_view_regions": 10}
     for name, count in (counts | {"scaling_data_phantoms": 5, "scaling_models_phantoms": 5}).items():
         assert len(sweep.read_sweep(f"{folder / name}.py").cells) == count
@@ -151,7 +151,7 @@ def test_settings_of_equal_compute_train_for_the_same_flops():
         )
         spent[title] = step_flops(config, grid.LABELS).model * config.train.steps
     budget = 0.5 * step_flops(smoke.get_config(), grid.LABELS).model * smoke.get_config().train.steps
-    assert len(spent) == 6 and all(abs(flops / budget - 1) < 0.005 for flops in spent.values()), spent
+    assert len(spent) == 7 and all(abs(flops / budget - 1) < 0.005 for flops in spent.values()), spent
 
 
 @given(st.dictionaries(st.text(min_size=1, max_size=12), st.one_of(st.integers(), st.text(max_size=200)), min_size=1))

@@ -11,7 +11,8 @@ PROMPTS = {"eval.kinds": ("mask", "box", "point", "none")}  # a crop costs a pas
 ASKED = {"eval.falsification": True, **PROMPTS}
 WAYS = {
     "MedP-CLIP (tokens)": {},
-    "late (SAM-style)": {"model.fusion": "late"},
+    "late (SAM-style)": {"model.fusion": "late", "model.prompt.glimpse": 0, "model.prompt.context": 0.0},
+    "late with our glimpses": {"model.fusion": "late"},
     "mask pool": {"model.fusion": "pool"},
     "alpha (Alpha-CLIP)": {"model.fusion": "alpha"},
     "trained on crops": {"input.view": "crop", "input.regions": 1, "eval.kinds": ("none", "crop")},
