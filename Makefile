@@ -20,9 +20,10 @@ test-kills: $(VENV)/installed  ## twenty random kills of a two-process training 
 test-cluster: $(VENV)/installed  ## a real SLURM cluster on this machine preempts a training; needs slurm-wlm and munge
 	$(BIN)/python tests/cluster/run_slurm.py
 
-results: $(VENV)/installed  ## make docs/results.md from docs/evidence/ anew; fails where it is not what is committed
-	$(BIN)/python -m medp_clip_jax.sweep --page=docs/results.template.md
-	git diff --exit-code docs/results.md
+PAGES := $(wildcard docs/*.template.md)
+results: $(VENV)/installed  ## make the pages of results from docs/evidence/ anew; fails where they are not what is committed
+	for page in $(PAGES); do $(BIN)/python -m medp_clip_jax.sweep --page=$$page || exit; done
+	git diff --exit-code $(PAGES:.template.md=.md)
 
 REGIONS ?= ../shared/regions
 release-small: $(VENV)/installed  ## make the shipped model anew, in releases/medp-clip-small, from the images in REGIONS

@@ -162,20 +162,10 @@ def test_a_sweep_without_finished_cells_is_an_empty_table(tmp_path):
     assert evidence.write_page(str(template)).read_text().count("0 of 4 cells") == 2
 
 
-def test_the_page_of_results_is_that_of_its_files():
-    docs = pathlib.Path(__file__).parents[1] / "docs"
-    assert evidence.render(docs / "results.template.md") == (docs / "results.md").read_text("utf-8")
+TEMPLATES = sorted(pathlib.Path(__file__).parents[1].glob("docs/*.template.md"))
 
 
-def test_what_is_missing_is_named(tmp_path):
-    with pytest.raises(InputError, match="expected a file NAME.template.md"):
-        evidence.write_page(str(tmp_path / "results.md"))
-    template = tmp_path / "results.template.md"
-    template.write_text("<!-- table: none -->\n")
-    with pytest.raises(InputError, match="none.json: not readable"):
-        evidence.write_page(str(template))
-    assert not (tmp_path / "results.md").exists()
-    (tmp_path / "evidence").mkdir()
-    (tmp_path / "evidence" / "none.json").write_text("{")
-    with pytest.raises(InputError, match="not readable"):
-        evidence.write_page(str(template))
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
+def test_the_pages_of_results_are_those_of_their_files(template):
+    page = template.with_name(template.name.replace(evidence.SUFFIX, ".md"))
+    assert evidence.render(template) == page.read_text("utf-8")

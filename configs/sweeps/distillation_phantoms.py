@@ -1,0 +1,33 @@
+"""Whether holding on to a base helps: region training from a model without regions, on phantoms, one seed.
+
+The base is a release of the baselines' model without regions:
+
+    python -m medp_clip_jax.export "sweeps/baselines_phantoms/setting=no_regions,seed=0-32ab9789" \
+        --output=releases/no_regions --noprograms
+"""
+
+import ml_collections
+
+from configs import smoke
+from configs.sweeps.baselines_phantoms import PROMPTS
+
+
+def get_sweep(base: str = "releases/no_regions") -> ml_collections.ConfigDict:
+    sweep = ml_collections.ConfigDict()
+    sweep.config = "configs/smoke.py"
+    common = {**PROMPTS, "train.steps": smoke.get_config().train.steps // 4}
+    ways = {
+        "from scratch": {},
+        "from the base": {"init": base},
+        "from the base, distilled": {"init": base, "loss.distill": 1.0},
+    }
+    sweep.settings = tuple((title, {**fields, **common}) for title, fields in ways.items())
+    sweep.grid = (("seed", (0,)),)
+    sweep.metrics = (
+        "region/mask/macro",
+        "region/box/macro",
+        "region/point/macro",
+        "region/mask/twins",
+        "context/none/modality_accuracy",
+    )
+    return sweep
