@@ -150,18 +150,23 @@ def write_page(template: str) -> pathlib.Path:
 
 
 def render(template: pathlib.Path) -> str:
-    """The page of a template, with its tables; InputError where one is not there."""
+    """The page of a template, with its tables; InputError where one is not there. How to read a sweep's tables is said
+    below the first of them."""
+    noted: set[str] = set()
 
     def filled(place: re.Match) -> str:
-        table = read(template.parent / FOLDER / f"{place[2]}.json")
-        if place[1] == "differences" and table.rows:
-            return sweep_views.differences(table, place[3]).rstrip("\n")
-        if place[1] == "curve":
-            metric, _, against = place[3].partition(" ")
-            return sweep_views.curve(table, metric, against.strip()).rstrip("\n")
-        if place[1] == "datasets":
-            metric, _, columns = place[3].partition(" ")
-            return sweep_views.by_dataset(table, metric, [name.strip() for name in columns.split(";")]).rstrip("\n")
-        return sweep_table.markdown(sweep_table.showing(table, place[3].split())).rstrip("\n")
+        kind, name, words = place[1], place[2], place[3]
+        table = read(template.parent / FOLDER / f"{name}.json")
+        metric, _, rest = words.partition(" ")
+        if kind == "differences" and table.rows:
+            return sweep_views.differences(table, metric).rstrip("\n")
+        if kind == "curve" and (len(table.rows) > 2 or len(table.contents) == table.cells):
+            return sweep_views.curve(table, metric, rest.strip()).rstrip("\n")
+        if kind == "datasets" and table.rows:
+            return sweep_views.by_dataset(table, metric, [each.strip() for each in rest.split(";")]).rstrip("\n")
+        columns = words.split() if kind in ("table", "curve") else []
+        text = sweep_table.markdown(sweep_table.showing(table, columns), name not in noted).rstrip("\n")
+        noted.add(name)
+        return text
 
     return HEAD.format(name=template.name, folder=FOLDER) + DIRECTIVE.sub(filled, template.read_text("utf-8"))

@@ -136,13 +136,28 @@ def _differences(
     return found
 
 
-def markdown(table: Table) -> str:
-    """The ranking as Markdown."""
-    lines = ["| " + " | ".join(["", "seeds", *table.metrics]) + " |", "|---|---|" + "---|" * len(table.metrics)]
+def markdown(table: Table, noted: bool = True) -> str:
+    """The ranking as Markdown, with the notes on how to read it unless they stand elsewhere."""
+    shared, columns = abbreviated(table.metrics)
+    lines = ["| " + " | ".join([shared, "seeds", *columns]) + " |", "|---|---|" + "---|" * len(columns)]
     for row in table.rows:
         cells = (_cell(row, metric) for metric in table.metrics)
         lines.append("| " + " | ".join([row.name, str(len(row.cells)), *cells]) + " |")
-    return "\n".join([*lines, "", *notes(table)]) + "\n"
+    return "\n".join([*lines, "", *(notes(table) if noted else ())]) + "\n"
+
+
+def abbreviated(names: Sequence[str]) -> tuple[str, list[str]]:
+    """What several names share, and what tells them apart: `region/*/macro` and `mask`, `box`."""
+    parts = [name.split("/") for name in names]
+    if len(set(names)) < 2:
+        return "", list(names)
+    shortest = min(map(len, parts)) - 1
+    first = next(n for n in range(shortest + 1) if n == shortest or len({part[n] for part in parts}) > 1)
+    last = next(n for n in range(shortest - first + 1) if n == shortest - first or len({p[-1 - n] for p in parts}) > 1)
+    if not first and not last:
+        return "", list(names)
+    shared = "/".join([*parts[0][:first], "*", *parts[0][len(parts[0]) - last :]])
+    return shared, ["/".join(part[first : len(part) - last]) for part in parts]
 
 
 def showing(table: Table, metrics: Sequence[str]) -> Table:

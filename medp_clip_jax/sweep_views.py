@@ -47,21 +47,25 @@ def curve(table: Table, metric: str, against: str) -> str:
 
 
 def by_dataset(table: Table, metric: str, columns: Sequence[str]) -> str:
-    """A metric of regions, such as micro, data set by data set; a column is `ROW/KIND`, its seeds averaged.
+    """A metric of regions, such as micro, data set by data set; a column is `ROW/KIND`, its seeds averaged, and left
+    out while the sweep goes on and no cell of the row has finished.
 
     Raises:
       InputError: the table has no such row or kind, or its cells were kept without outcomes.
     """
-    found, counts = [], {}
+    found, counts, shown = [], {}, []
     for column in columns:
         name, _, kind = column.rpartition("/")
         runs = [table.contents[cell].get("outcomes") for row in table.rows if row.name == name for cell in row.cells]
+        if not runs and len(table.contents) < table.cells:
+            continue
+        shown.append(column)
         if not runs or not all(run and kind in run["kinds"] for run in runs):
             raise InputError(f"{column}: expected the name of a row, a slash, and a kind of prompt that it answers")
         parts = [outcomes.of_dataset(runs, number) for number in range(len(runs[0]["regions"]["datasets"]))]
         found.append([statistics.estimate(outcomes.together(part)[kind][metric]) for part in parts])
         counts = dict(zip(runs[0]["regions"]["datasets"], (len(p[0]["regions"]["target"]) for p in parts), strict=True))
-    lines = ["| data set | regions | " + " | ".join(columns) + " |", "|---|---|" + "---|" * len(columns)]
+    lines = ["| data set | regions | " + " | ".join(shown) + " |", "|---|---|" + "---|" * len(shown)]
     for number, (name, regions) in enumerate(counts.items()):
         cells = ("–" if np.isnan(each[number]) else f"{100 * each[number]:.1f}" for each in found)
         lines.append(f"| {name} | {regions} | {' | '.join(cells)} |")

@@ -301,3 +301,20 @@ def test_without_any_result_there_is_an_empty_table_and_a_damaged_one_is_named(t
     (folder / "results.json").write_text("{")
     with pytest.raises(InputError, match="start the sweep again"):
         sweep_table.write(tmp_path, grid)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["region/mask/macro", "region/box/macro"], ("region/*/macro", ["mask", "box"])),
+        (["region/mask/macro", "region/mask/twins"], ("region/mask/*", ["macro", "twins"])),
+        (["a/b/c", "a/d"], ("a/*", ["b/c", "d"])),
+        (["a/b", "c/b"], ("*/b", ["a", "c"])),
+        (["region/mask/macro", "cost/minutes"], ("", ["region/mask/macro", "cost/minutes"])),
+        (["a/x", "a/x/x"], ("a/*", ["x", "x/x"])),
+        (["image/auroc"], ("", ["image/auroc"])),
+        ([], ("", [])),
+    ],
+)
+def test_what_columns_share_is_said_once(names, expected):
+    assert sweep_table.abbreviated(names) == expected
