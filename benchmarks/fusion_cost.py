@@ -1,8 +1,8 @@
 """What an image costs with 16 regions asked about by masks, for every fusion: FLOPs and time, and their ratios to ours.
 
-    python -m benchmarks.fusion_cost [--models=regions_cpu,S/16,B/16] [--repeats=9]
+    python -m benchmarks.fusion_cost [--models=regions_cpu,S/16] [--images=1,16] [--repeats=9]
 
-`regions_cpu` is the model of `configs/sweeps/baselines_regions.py`. One image a call, by turns, the median is taken.
+`regions_cpu` is the model of `configs/sweeps/baselines_regions.py`. So many images a call, by turns; medians are shown.
 Models are untrained, as their time does not depend on their parameters. FLOPs are those of `medp_clip_jax.cost`: what
 the tables of sweeps call `cost/image_gflop`.
 """
@@ -43,17 +43,17 @@ def configuration(name: str, fusion: str) -> Any:
     return config
 
 
-def answering(config: Any) -> Callable[[], Any]:
-    """A call that embeds one image and its regions, compiled."""
+def answering(config: Any, images: int) -> Callable[[], Any]:
+    """A call that embeds images and their regions, compiled."""
     model = MedPCLIP(config.model)
     params = jax.jit(functools.partial(init_params, model, 0))()
     size = config.model.image.size
     rng = np.random.default_rng(0)
-    image = rng.integers(0, 256, (1, size, size, 3), dtype=np.uint8)
-    masks = np.zeros((1, REGIONS, MASK, MASK), bool)
-    for region, (x, y) in enumerate(rng.integers(0, MASK - 16, (REGIONS, 2))):
-        masks[0, region, y : y + 16, x : x + 16] = True
-    prompts = RegionPrompts.from_masks(masks)
+    image = rng.integers(0, 256, (images, size, size, 3), dtype=np.uint8)
+    masks = np.zeros((images * REGIONS, MASK, MASK), bool)
+    for mask, (x, y) in zip(masks, rng.integers(0, MASK - 16, (len(masks), 2)), strict=True):
+        mask[y : y + 16, x : x + 16] = True
+    prompts = RegionPrompts.from_masks(masks.reshape(images, REGIONS, MASK, MASK))
 
     @jax.jit
     def answer(params: Any, image: Any, prompts: RegionPrompts) -> tuple[Any, Any]:
@@ -64,29 +64,38 @@ def answering(config: Any) -> Callable[[], Any]:
     return lambda: jax.block_until_ready(answer(params, image, prompts))
 
 
+def measure(name: str, images: int, repeats: int) -> list[str]:
+    """The rows of the table for one model and number of images a call."""
+    configs = {fusion: configuration(name, fusion) for fusion in FUSIONS}
+    calls = {fusion: answering(config, images) for fusion, config in configs.items()}
+    times: dict[str, list[float]] = {fusion: [] for fusion in FUSIONS}
+    for _ in range(repeats):
+        for fusion, call in calls.items():
+            began = time.perf_counter()
+            call()
+            times[fusion].append(1000 * (time.perf_counter() - began) / images)
+    gflops = {fusion: image_flops(config) / 1e9 for fusion, config in configs.items()}
+    medians = {fusion: statistics.median(each) for fusion, each in times.items()}
+    rows = []
+    for fusion in FUSIONS:
+        ratios = (found[fusion] / found[FUSIONS[0]] for found in (gflops, medians))
+        cells = (f"{gflops[fusion]:.3g}", f"{medians[fusion]:.1f}", *(f"{ratio:.2f}" for ratio in ratios))
+        rows.append(f"| {name} | {images} | {fusion} | {' | '.join(cells)} |")
+    return rows
+
+
 def main(argv: Sequence[str]) -> None:
     del argv
-    print(f"{jax.devices()[0].device_kind}, float32, one image with {REGIONS} masks, median of {FLAGS.repeats}")
-    print("| model | fusion | GFLOPs | ms | GFLOPs / ours | time / ours |")
-    print("|---|---|---|---|---|---|", flush=True)
+    print(f"{jax.devices()[0].device_kind}, float32, {REGIONS} masks in each image, median of {FLAGS.repeats}")
+    print("| model | images a call | fusion | GFLOPs per image | ms per image | GFLOPs / ours | time / ours |")
+    print("|---|---|---|---|---|---|---|", flush=True)
     for name in FLAGS.models:
-        configs = {fusion: configuration(name, fusion) for fusion in FUSIONS}
-        calls = {fusion: answering(config) for fusion, config in configs.items()}
-        times: dict[str, list[float]] = {fusion: [] for fusion in FUSIONS}
-        for _ in range(FLAGS.repeats):
-            for fusion, call in calls.items():
-                began = time.perf_counter()
-                call()
-                times[fusion].append(1000 * (time.perf_counter() - began))
-        gflops = {fusion: image_flops(config) / 1e9 for fusion, config in configs.items()}
-        medians = {fusion: statistics.median(each) for fusion, each in times.items()}
-        for fusion in FUSIONS:
-            ratios = (found[fusion] / found[FUSIONS[0]] for found in (gflops, medians))
-            cells = (f"{gflops[fusion]:.3g}", f"{medians[fusion]:.1f}", *(f"{ratio:.2f}" for ratio in ratios))
-            print(f"| {name} | {fusion} | {' | '.join(cells)} |", flush=True)
+        for images in FLAGS.images:
+            print("\n".join(measure(name, int(images), FLAGS.repeats)), flush=True)
 
 
 if __name__ == "__main__":
-    flags.DEFINE_list("models", ["regions_cpu", "S/16", "B/16"], "regions_cpu, and variants of configs/common.py.")
+    flags.DEFINE_list("models", ["regions_cpu", "S/16"], "regions_cpu, and variants of configs/common.py.")
+    flags.DEFINE_list("images", ["1", "16"], "Images a call.")
     flags.DEFINE_integer("repeats", 9, "Timed calls of each.", lower_bound=1)
     run_cli(main)

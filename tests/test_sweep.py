@@ -130,7 +130,7 @@ def test_a_missing_file_or_function_is_named(tmp_path):
 
 def test_the_shipped_grids_can_be_read():
     folder = pathlib.Path(next(iter(configs.__path__)), "sweeps")
-    counts = {"baselines_phantoms": 21, "baselines_regions": 14, "ablations_phantoms": 21}
+    counts = {"baselines_phantoms": 21, "baselines_regions": 14, "ablations_phantoms": 22}
     counts |= {"segmentation_cost_phantoms": 6, "global_view_regions": 10, "distillation_phantoms": 3}
     for name, count in (counts | {"scaling_data_phantoms": 5, "scaling_models_phantoms": 5}).items():
         assert len(sweep.read_sweep(f"{folder / name}.py").cells) == count

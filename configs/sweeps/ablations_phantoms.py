@@ -18,6 +18,7 @@ CHANGES = {
     "no coverage bias": {"model.prompt.bias": False},
     "bias in the last block only": {"model.prompt.bias_from": 2},
     "4 tokens per region": {"model.prompt.tokens": 4},
+    "half of the glimpses dropped": {"model.prompt.glimpse_drop": 0.5},
     "no glimpse": {"model.prompt.glimpse": 0, "model.prompt.context": 0.0},
     "no glimpse of the surroundings": {"model.prompt.context": 0.0},
     "masks only": only("mask"),
