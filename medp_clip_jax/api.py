@@ -106,8 +106,9 @@ def load(
     """Loads a trained model: (model, params, processor), the parameters on the first device.
 
     Args:
-      source: the directory of a run, the folder of a release, or the name `owner/model` of a release on the Hugging
-        Face Hub, which is fetched once and then read from the cache; offline mode (`HF_HUB_OFFLINE=1`) is honoured.
+      source: the directory of a run, the folder of a release, the name of one that this package brings, or the name
+        `owner/model` of a release on the Hugging Face Hub, which is fetched once and then read from the cache; offline
+        mode (`HF_HUB_OFFLINE=1`) is honoured.
       step: which checkpoint of a run (the newest).
       revision: of a name on the Hub: a commit, tag or branch.
       dtype: float type of the parameters; as stored if None, which is float32 but in releases made with bfloat16.

@@ -91,8 +91,15 @@ def finished(path: pathlib.Path, wanted: Mapping[str, ml_collections.ConfigDict]
     return {
         name: cell
         for name, cell in kept(path).items()
-        if name in wanted and not first_difference(over_defaults(cell["config"]), wanted[name], PLACE)
+        if name in wanted and cell.get("config") and not _differs(cell["config"], wanted[name])
     }
+
+
+def _differs(stored: Mapping[str, Any], wanted: ml_collections.ConfigDict) -> bool:
+    try:
+        return first_difference(over_defaults(stored), wanted, PLACE) is not None
+    except (AttributeError, KeyError, TypeError, ValueError):  # a configuration of another version
+        return True
 
 
 def read(path: pathlib.Path) -> sweep_table.Table:

@@ -110,12 +110,19 @@ def arguments(sweep: Sweep, cell: Mapping[str, Any], folder: pathlib.Path) -> tu
 
 
 def configurations(sweep: Sweep) -> dict[str, ml_collections.ConfigDict]:
-    """The configuration that each cell trains with; none of evaluations."""
+    """The configuration that each cell trains with; none of evaluations.
+
+    Raises:
+      InputError: the file of `config` cannot be read, or a cell has a field that it has not.
+    """
     found = {}
     for name, cell in sweep.cells.items() if sweep.config else ():
-        found[name] = definitions.read(sweep.config, "get_config", tuple(common.get_config()), "config")
+        found[name] = definitions.read(sweep.config, "get_config", tuple(common.get_config()), "config").lock()
         fields = {field: value for field, value in cell.items() if field != sweep_table.SETTING}
-        found[name].update_from_flattened_dict(fields)
+        try:
+            found[name].update_from_flattened_dict(fields)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{name}: not fields of {sweep.config}: {error}") from error
     return found
 
 

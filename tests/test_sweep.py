@@ -201,6 +201,9 @@ def test_cells_are_kept_as_long_as_their_configuration_is_the_same(tmp_path):
     assert evidence.finished(tmp_path / "a.json", {same: wanted[same]}).keys() == {same}
     assert evidence.finished(tmp_path / "none.json", wanted) == {}
     assert sweep.configurations(sweep.Sweep("", {"a": {"checkpoint": "r"}}, ())) == {}
+    for fields in ({"model.nothing": 1}, {"train.steps": "many"}):
+        with pytest.raises(InputError, match="not fields of"):
+            sweep.configurations(sweep.Sweep("configs/smoke.py", {"a": fields}, ()))
 
 
 @pytest.mark.parametrize("deaf", [False, True], ids=["training", "evaluation"])
