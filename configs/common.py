@@ -1,5 +1,7 @@
 """Every default, in one place: a config file states only what it changes."""
 
+import pathlib
+
 import ml_collections
 
 # (patch, width, depth, heads) of the image tower, (width, depth, heads) of the text tower: the ViT and CLIP papers.
@@ -218,3 +220,25 @@ def get_config() -> ml_collections.ConfigDict:
         }
     )
     return config
+
+
+def use_sentence_encoder(config: ml_collections.ConfigDict, init: str) -> None:
+    """Starts from the BERT-family encoder that `python -m medp_clip_jax.convert` wrote, in folder `init`.
+
+    Its sentences lie where their meaning puts them, so that an image tower learns to meet them, and labels that
+    training never saw have a place as well. Where there is no such folder yet the fields are those of MiniLM, so that
+    the configuration can be read.
+    """
+    described = pathlib.Path(init) / "config.json"
+    if described.exists():
+        from medp_clip_jax.config import load_config
+
+        config.model.text = load_config(described).model.text
+    else:
+        config.model.text.update(tower="bert", vocab=30522, width=384, depth=6, heads=12, positions=512)
+        config.model.text.update(pool="mean", projection="none")
+    config.init = init
+    config.model.text.context = 32
+    config.model.text.positions = config.model.text.positions or 512
+    config.model.embed = config.model.text.width
+    config.optim.frozen = ("text",)

@@ -3,7 +3,7 @@
 `make release-small` builds its corpus, trains, exports and evaluates it.
 """
 
-from configs import common, sentence_encoder
+from configs import common
 
 # What `../shared/regions/release_allowlist.txt` names: a permissive licence is stated by the source or its mirror.
 ALLOWED = (
@@ -31,7 +31,7 @@ def get_config(init: str = "imports/minilm"):
     config.model = common.variant("Ti/16@160")
     config.model.unroll = 4
     config.model.prompt.context = 0.75
-    sentence_encoder.use(config, init)
+    common.use_sentence_encoder(config, init)
 
     config.input.batch_size = 32
     config.input.regions = 6
