@@ -2,8 +2,9 @@
 
 `medp_clip_jax.sweep --evidence=FOLDER` keeps of each finished cell its metrics, configuration, seed, commit, data
 checksum and machine in FOLDER/NAME.json, and which regions it named (`evaluators/outcomes.py`), with the paired
-differences that follow. A sweep takes the cells that are kept there for finished (`finished`), so that it can be
-gone on with from a fresh clone. A page NAME.template.md in the folder above has lines such as
+differences that follow. A sweep takes the cells that are kept there for finished, its own and those of other sweeps
+with the same configuration (`finished`), so that it can be gone on with from a fresh clone. A page NAME.template.md in
+the folder above has lines such as
 
     <!-- table: baselines_phantoms region/mask/macro region/box/macro -->
 
@@ -86,20 +87,26 @@ def kept(path: pathlib.Path) -> dict[str, dict[str, Any]]:
 def finished(path: pathlib.Path, wanted: Mapping[str, ml_collections.ConfigDict]) -> dict[str, dict[str, Any]]:
     """The cells of `wanted` that are kept with the configuration that they are wanted with, for the place they ran in.
 
-    Fields that came into being since then count with their defaults.
+    They may be another sweep's, kept in another file of the same folder. Fields that came into being since then count
+    with their defaults.
     """
-    return {
-        name: cell
-        for name, cell in kept(path).items()
-        if name in wanted and cell.get("config") and not _differs(cell["config"], wanted[name])
-    }
+    files = (path, *sorted(set(path.parent.glob("*.json")) - {path}))
+    cells = [cell for file in files for cell in kept(file).values()]
+    known = [(config, cell) for cell in cells if (config := _configuration(cell))]
+    found = {}
+    for name, config in wanted.items():
+        same = (cell for other, cell in known if first_difference(other, config, PLACE) is None)
+        if cell := next(same, None):
+            found[name] = cell
+    return found
 
 
-def _differs(stored: Mapping[str, Any], wanted: ml_collections.ConfigDict) -> bool:
+def _configuration(cell: Mapping[str, Any]) -> ml_collections.ConfigDict | None:
+    """What a kept cell trained with; None where that is not known, or is of another version."""
     try:
-        return first_difference(over_defaults(stored), wanted, PLACE) is not None
-    except (AttributeError, KeyError, TypeError, ValueError):  # a configuration of another version
-        return True
+        return over_defaults(cell["config"]) if cell.get("config") else None
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
 
 
 def read(path: pathlib.Path) -> sweep_table.Table:

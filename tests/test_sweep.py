@@ -131,7 +131,7 @@ def test_a_missing_file_or_function_is_named(tmp_path):
 def test_the_shipped_grids_can_be_read():
     folder = pathlib.Path(next(iter(configs.__path__)), "sweeps")
     counts = {"baselines_phantoms": 21, "baselines_regions": 14, "ablations_phantoms": 22}
-    counts |= {"segmentation_cost_phantoms": 6, "global_view_regions": 10, "distillation_phantoms": 3}
+    counts |= {"segmentation_cost_phantoms": 6, "global_view_regions": 16, "distillation_phantoms": 3}
     for name, count in (counts | {"scaling_data_phantoms": 5, "scaling_models_phantoms": 5}).items():
         assert len(sweep.read_sweep(f"{folder / name}.py").cells) == count
 
@@ -199,7 +199,9 @@ def test_cells_are_kept_as_long_as_their_configuration_is_the_same(tmp_path):
     evidence.keep(tmp_path / "a.json", "a.py", table)
     assert set(evidence.finished(tmp_path / "a.json", wanted)) == set(contents) - {other}
     assert evidence.finished(tmp_path / "a.json", {same: wanted[same]}).keys() == {same}
-    assert evidence.finished(tmp_path / "none.json", wanted) == {}
+    assert evidence.finished(tmp_path / "none" / "a.json", wanted) == {}
+    renamed = {"the same": wanted[same], "another": wanted[other]}  # in another sweep
+    assert evidence.finished(tmp_path / "b.json", renamed) == {"the same": evidence.kept(tmp_path / "a.json")[same]}
     assert sweep.configurations(sweep.Sweep("", {"a": {"checkpoint": "r"}}, ())) == {}
     for fields in ({"model.nothing": 1}, {"train.steps": "many"}):
         with pytest.raises(InputError, match="not fields of"):

@@ -1,24 +1,24 @@
-"""Whether region losses harm the global view, on real regions: every fusion with them, and without them, as many steps.
+"""Whether region losses harm the global view, on real regions: every fusion with them, and as many steps without.
 
-Without region losses the fusions are one model. Half the steps of `regions_cpu.py`, two seeds, the test split; phantoms
-are not asked, whose image labels their captions hardly teach.
+The cells with them are those of `baselines_regions.py`. Without them the fusions are one model, so that a row says for
+how many steps it trained. Phantoms are not asked, whose image labels their captions hardly teach.
 """
 
 import ml_collections
 
-from configs import regions_cpu
-from configs.sweeps.baselines_phantoms import NO_REGIONS, WAYS
-from configs.sweeps.baselines_regions import COMMON
+from configs.sweeps import baselines_regions
+from configs.sweeps.baselines_phantoms import NO_REGIONS
 
 FUSIONS = ("MedP-CLIP (tokens)", "late (SAM-style)", "mask pool", "alpha (Alpha-CLIP)")
 
 
 def get_sweep() -> ml_collections.ConfigDict:
-    sweep = ml_collections.ConfigDict()
-    sweep.config = "configs/regions_cpu.py"
-    common = {**COMMON, "train.steps": regions_cpu.get_config().train.steps // 2, "eval.kinds": ("mask", "none")}
-    ways = {**{title: WAYS[title] for title in FUSIONS}, "no region losses": NO_REGIONS}
-    sweep.settings = tuple((title, {**fields, **common}) for title, fields in ways.items())
-    sweep.grid = (("seed", (0, 1)),)
+    sweep = baselines_regions.get_sweep()
+    ways = {title: dict(fields) for title, fields in sweep.settings if title in FUSIONS}
+    without = {**baselines_regions.COMMON, **NO_REGIONS, "eval.kinds": ("none",)}
+    for title in FUSIONS:
+        steps = ways[title]["train.steps"]
+        ways[f"no region losses, {steps:,} steps"] = {**without, "train.steps": steps}
+    sweep.settings = tuple(ways.items())
     sweep.metrics = ("image/auroc", "image/balanced_accuracy", "presence/auroc", "presence/map", "region/mask/macro")
     return sweep
