@@ -44,7 +44,8 @@ def get_config(init: str = "imports/minilm"):
     config.optim.learning_rate = 1e-3
     config.optim.weight_decay = 0.1
 
-    config.train.steps = 1500
+    config.train.steps = 1200
     config.train.log_every = 50
-    config.train.checkpoint_every = 250
+    config.train.checkpoint_every = 200
+    config.eval.kinds = ("mask", "box", "point", "none")
     return config
