@@ -82,9 +82,12 @@ def test_a_grid_is_read_as_the_product_of_its_values(tmp_path):
 def test_settings_have_titles_and_several_fields(tmp_path):
     body = "    s.config = 'c.py'\n    s.grid = (('seed', (0, 1)),)\n"
     body += "    s.settings = (('MedP-CLIP', {}), ('alpha', {'model.fusion': 'alpha', 'train.steps': 7}))\n"
+    body += "    s.cells = ({'setting': 'alpha', 'seed': 2, **s.settings[1][1]},)\n"  # one more seed of a row
     found = sweep.read_sweep(written(tmp_path, body))
     titles = [f"setting={title},seed={seed}" for seed in (0, 1) for title in ("MedP-CLIP", "alpha")]
+    titles.append("setting=alpha,seed=2")
     assert list(found.cells) == titles
+    assert found.cells[titles[-1]] == found.cells["setting=alpha,seed=0"] | {"seed": 2}
     _, given = sweep.arguments(found, found.cells["setting=alpha,seed=1"], tmp_path)
     assert sorted(given[1:-1]) == ["--config.model.fusion=alpha", "--config.seed=1", "--config.train.steps=7"]
     assert sweep.arguments(found, found.cells["setting=MedP-CLIP,seed=0"], tmp_path)[1][1] == "--config.seed=0"
@@ -93,7 +96,7 @@ def test_settings_have_titles_and_several_fields(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "results.json").write_text(json.dumps(content))
     rows = sweep_table.write(tmp_path, found.cells).rows
-    assert [(row.name, len(row.cells)) for row in rows] == [("MedP-CLIP", 2), ("alpha", 2)]
+    assert [(row.name, len(row.cells)) for row in rows] == [("MedP-CLIP", 2), ("alpha", 3)]
 
 
 def test_evaluations_are_cells_too(tmp_path):
@@ -130,7 +133,7 @@ def test_a_missing_file_or_function_is_named(tmp_path):
 
 def test_the_shipped_grids_can_be_read():
     folder = pathlib.Path(next(iter(configs.__path__)), "sweeps")
-    counts = {"baselines_phantoms": 21, "baselines_regions": 14, "ablations_phantoms": 22}
+    counts = {"baselines_phantoms": 21, "baselines_regions": 18, "ablations_phantoms": 22}
     counts |= {"segmentation_cost_phantoms": 6, "global_view_regions": 16, "distillation_phantoms": 3}
     for name, count in (counts | {"scaling_data_phantoms": 5, "scaling_models_phantoms": 5}).items():
         assert len(sweep.read_sweep(f"{folder / name}.py").cells) == count

@@ -19,6 +19,6 @@ def get_sweep() -> ml_collections.ConfigDict:
     for title in FUSIONS:
         steps = ways[title]["train.steps"]
         ways[f"no region losses, {steps:,} steps"] = {**without, "train.steps": steps}
-    sweep.settings = tuple(ways.items())
+    sweep.settings, sweep.cells = tuple(ways.items()), ()
     sweep.metrics = ("image/auroc", "image/balanced_accuracy", "presence/auroc", "presence/map", "region/mask/macro")
     return sweep
