@@ -1,6 +1,7 @@
 """Every way to point at a place, on real regions: half the steps of `regions_cpu.py`, two seeds, on the test split.
 
-The two ways that lie closest have four seeds. Patches are of 16 px. Settings are those of `regions_cpu.py`, which were chosen on `val`.
+The two ways that lie closest have four seeds. Patches are of 16 px. Settings are those of `regions_cpu.py`, which were
+chosen on `val`.
 """
 
 import ml_collections
