@@ -14,9 +14,11 @@ the folder above has lines such as
 
     <!-- datasets: baselines_regions micro MedP-CLIP/mask; trained on crops/crop -->
 
+    <!-- labels: baselines_regions MedP-CLIP/mask; trained on crops/crop -->
+
 in place of tables: the name of the evidence, then the metrics to show (those of the sweep if none is named), the
 metric whose paired differences to the first setting are shown, a metric and what it depends on, or a metric and
-the rows, with a kind of prompt each, that are shown data set by data set.
+the rows, with a kind of prompt each, that are shown data set by data set; labels are those that macro averages.
 `medp_clip_jax.sweep --page=NAME.template.md` writes NAME.md beside it, the same from the same files.
 """
 
@@ -37,7 +39,7 @@ from medp_clip_jax.statistics import Interval
 
 PLACE = ("workdir", "compile_cache")  # where a cell ran
 FOLDER, SUFFIX = "evidence", ".template.md"
-DIRECTIVE = re.compile(r"^<!-- (table|differences|curve|datasets): +(\S+) *(.*?) *-->$", re.MULTILINE)
+DIRECTIVE = re.compile(r"^<!-- (table|differences|curve|datasets|labels): +(\S+) *(.*?) *-->$", re.MULTILINE)
 HEAD = "<!-- Made from {name} and {folder}/ by `python -m medp_clip_jax.sweep --page`; change those, not this. -->\n"
 
 
@@ -178,6 +180,8 @@ def render(template: pathlib.Path) -> str:
             return sweep_views.curve(table, metric, rest.strip()).rstrip("\n")
         if kind == "datasets" and table.rows:
             return sweep_views.by_dataset(table, metric, [each.strip() for each in rest.split(";")]).rstrip("\n")
+        if kind == "labels" and table.rows:
+            return sweep_views.by_label(table, [each.strip() for each in words.split(";")]).rstrip("\n")
         columns = words.split() if kind in ("table", "curve") else []
         text = sweep_table.markdown(sweep_table.showing(table, columns), name not in noted).rstrip("\n")
         noted.add(name)

@@ -2,12 +2,14 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from medp_clip_jax import statistics
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.evaluators import outcomes
+from medp_clip_jax.evaluators.region_recognition import MIN_GROUPS
 from medp_clip_jax.prompt_kinds import EXACT
 from medp_clip_jax.sweep_table import Table
 
@@ -53,23 +55,57 @@ def by_dataset(table: Table, metric: str, columns: Sequence[str]) -> str:
     Raises:
       InputError: the table has no such row or kind, or its cells were kept without outcomes.
     """
-    found, counts, shown = [], {}, []
+    found, counts = [], {}
+    chosen = _asked(table, columns)
+    for runs, kind in chosen.values():
+        parts = [outcomes.of_dataset(runs, number) for number in range(len(runs[0]["regions"]["datasets"]))]
+        found.append([statistics.estimate(outcomes.together(part)[kind][metric]) for part in parts])
+        counts = dict(zip(runs[0]["regions"]["datasets"], (len(p[0]["regions"]["target"]) for p in parts), strict=True))
+    lines = ["| data set | regions | " + " | ".join(chosen) + " |", "|---|---|" + "---|" * len(chosen)]
+    for number, (name, regions) in enumerate(counts.items()):
+        lines.append(f"| {name} | {regions} | {' | '.join(_percent(each[number]) for each in found)} |")
+    return "\n".join(lines) + "\n"
+
+
+def by_label(table: Table, columns: Sequence[str]) -> str:
+    """What macro is the mean of, label by label, and the means of rare labels and of the others; columns and errors are
+    those of `by_dataset`. Rare are labels with fewer than `2 * MIN_GROUPS` patient groups."""
+    chosen = _asked(table, columns)
+    found = [outcomes.together(runs)[kind]["macro"] for runs, kind in chosen.values()]
+    lines = ["| label | groups | regions | " + " | ".join(chosen) + " |", "|---|---|---|" + "---|" * len(chosen)]
+    if not found:
+        return "\n".join(lines) + "\n"
+    groups, regions = (found[0].denominator > 0).sum(0), found[0].denominator.sum(0).astype(int)
+    values = np.array([each.numerator.sum(0) for each in found]) / np.maximum(regions, 1)
+    labels = next(iter(chosen.values()))[0][0]["regions"]["labels"]
+    counted = [int(row) for row in np.argsort(groups, kind="stable") if groups[row]]
+    for row in counted:
+        cells = (_percent(value) for value in values[:, row])
+        lines.append(f"| {labels[row]} | {groups[row]} | {regions[row]} | {' | '.join(cells)} |")
+    rare = groups < 2 * MIN_GROUPS
+    for title, part in ((f"mean, fewer than {2 * MIN_GROUPS} groups", rare), ("mean of the others", ~rare)):
+        rows = [row for row in counted if part[row]]
+        means = (_percent(value) for value in values[:, rows].mean(1)) if rows else ("–" for _ in chosen)
+        lines.append(f"| *{title}* | | {regions[rows].sum()} | {' | '.join(means)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _asked(table: Table, columns: Sequence[str]) -> dict[str, tuple[list[dict[str, Any]], str]]:
+    """Outcomes of the runs of a row, and the kind of prompt, by column; see `by_dataset`."""
+    chosen = {}
     for column in columns:
         name, _, kind = column.rpartition("/")
         runs = [table.contents[cell].get("outcomes") for row in table.rows if row.name == name for cell in row.cells]
         if not runs and len(table.contents) < table.cells:
             continue
-        shown.append(column)
         if not runs or not all(run and kind in run["kinds"] for run in runs):
             raise InputError(f"{column}: expected the name of a row, a slash, and a kind of prompt that it answers")
-        parts = [outcomes.of_dataset(runs, number) for number in range(len(runs[0]["regions"]["datasets"]))]
-        found.append([statistics.estimate(outcomes.together(part)[kind][metric]) for part in parts])
-        counts = dict(zip(runs[0]["regions"]["datasets"], (len(p[0]["regions"]["target"]) for p in parts), strict=True))
-    lines = ["| data set | regions | " + " | ".join(shown) + " |", "|---|---|" + "---|" * len(shown)]
-    for number, (name, regions) in enumerate(counts.items()):
-        cells = ("–" if np.isnan(each[number]) else f"{100 * each[number]:.1f}" for each in found)
-        lines.append(f"| {name} | {regions} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        chosen[column] = (runs, kind)
+    return chosen
+
+
+def _percent(value: float) -> str:
+    return "–" if np.isnan(value) else f"{100 * value:.1f}"
 
 
 def _interval(interval: statistics.Interval) -> str:

@@ -124,6 +124,19 @@ def test_data_sets_stand_apart(made):
             sweep_views.by_dataset(made, "micro", [column])
 
 
+def test_labels_stand_apart_and_their_mean_is_macro(made):
+    lines = sweep_views.by_label(made, ["ours/mask", "ours/box", "crop/crop"]).splitlines()
+    assert lines[0] == "| label | groups | regions | ours/mask | ours/box | crop/crop |"
+    assert sorted(lines[2:5]) == [f"| {name} | 20 | 20 | 100.0 | 95.0 | 50.0 |" for name in ("liver", "organ", "tumor")]
+    assert lines[5:] == [
+        "| *mean, fewer than 10 groups* | | 0 | – | – | – |",
+        "| *mean of the others* | | 60 | 100.0 | 95.0 | 50.0 |",
+    ]
+    assert made.rows[0].mean("region/box/macro") == pytest.approx(0.95)
+    with pytest.raises(InputError, match="expected the name of a row"):
+        sweep_views.by_label(made, ["theirs/mask"])
+
+
 def test_costs_are_those_of_the_configuration_and_the_clock(made):
     from configs import smoke
 
