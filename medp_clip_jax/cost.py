@@ -19,7 +19,7 @@ def of_run(folder: pathlib.Path, content: Mapping[str, Any]) -> dict[str, float]
     known.
 
     * `cost/train_tflop`: forward and backward passes of the whole training (`flops.step_flops`);
-    * `cost/image_gflop`: one image with 16 regions asked about, forward;
+    * `cost/image_gflop`: one image with 16 regions asked about, forward, in the way that it was trained;
     * `cost/minutes`: the training by the clock, with its input, saves and evaluations, not the one at its end;
     * `cost/train_regions`: annotated regions of the training split.
     """
@@ -37,9 +37,15 @@ def of_run(folder: pathlib.Path, content: Mapping[str, Any]) -> dict[str, float]
 
 
 def image_flops(config: Any, regions: int = REGIONS) -> float:
-    """Forward FLOPs of one image of which `regions` regions are asked about, texts apart."""
+    """Forward FLOPs of one image of which `regions` regions are asked about, texts apart.
+
+    A model trained on crops reads a crop per region, and one trained without regions answers with the image itself.
+    """
+    regional = config.loss.region_to_text or config.loss.text_to_region
     config = ml_collections.ConfigDict(config.to_dict())
     config.input.update(batch_size=1, regions=regions)
     config.loss.update(region_to_text=1.0, text_to_region=1.0)
     parts = step_flops(config, 0).forward
+    if config.input.view == "crop" or not regional:
+        return parts["image"] * (regions if config.input.view == "crop" else 1)
     return sum(parts[name] for name in ("image", "regions", "prompts", "windows"))

@@ -148,6 +148,12 @@ def test_costs_are_those_of_the_configuration_and_the_clock(made):
     twice = step_flops(config, 22).forward
     per_image = (forward["image"] + twice["regions"] + twice["prompts"] + twice["windows"]) / 24
     assert row.mean("cost/image_gflop") == pytest.approx(per_image / 1e9)
+    config = smoke.get_config()
+    config.loss.update(region_to_text=0.0, text_to_region=0.0)
+    assert cost.image_flops(config) == pytest.approx(forward["image"] / 24)  # without regions: the image itself
+    config = smoke.get_config()
+    config.input.update(view="crop", regions=1)
+    assert cost.image_flops(config) == pytest.approx(16 * forward["image"] / 24)  # a crop per region
 
 
 def test_a_page_is_its_template_with_tables(made, tmp_path):
