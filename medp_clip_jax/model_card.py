@@ -66,6 +66,7 @@ def model_card(name: str, run: pathlib.Path, config: Any, parameters: int, dtype
         _USE,
         "## Training data and licences\n",
         *_data(run, config, labels),
+        *_start(config),
         "## Evaluation\n",
         *_metrics(results),
         _LIMITS,
@@ -92,6 +93,15 @@ def _data(run: pathlib.Path, config: Any, labels: Mapping[str, Any]) -> list[str
             lines.append(f"{sum(counts.values()):,} training regions; {few} labels have fewer than 10.")
         lines.append("")
     return lines
+
+
+def _start(config: Any) -> list[str]:
+    if not config.init:
+        return []
+    kept = f", and `{'`, `'.join(config.optim.frozen)}` stayed as it came" if config.optim.frozen else ""
+    return [
+        f"Training started from the parameters in `{pathlib.Path(config.init).name}`{kept}: their licence holds, too.\n"
+    ]
 
 
 def _source(described: Mapping[str, Any], split: str) -> tuple[str, ...]:

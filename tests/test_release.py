@@ -105,12 +105,14 @@ def test_the_card_says_what_the_run_says(run, tmp_path):
     (tmp_path / "corpus" / "corpus.json").write_text(json.dumps({"sources": {"livers": source}}))
     config = json.loads((copy / "config.json").read_text())
     config["data"]["corpus"] = str(tmp_path / "corpus")
+    config["init"], config["optim"]["frozen"] = "imports/sentences", ["text"]
     (copy / "config.json").write_text(json.dumps(config))
     results = {"data": {"name": "livers", "split": "test"}, "metrics": {"region/mask/micro": 0.4321}}
     (copy / "results.json").write_text(json.dumps(results))
     export_run(copy, tmp_path / "out", with_programs=False)
     card = (tmp_path / "out" / "README.md").read_text()
     assert "| livers | 1,234 | 5,007 | CC BY 4.0 | somewhere |" in card and "| mask | 43.2 | – | – |" in card
+    assert "the parameters in `sentences`, and `text` stayed as it came: their licence holds, too." in card
     for heading in ("Intended use", "Training data and licences", "Evaluation", "Limits", "Licence"):
         assert f"## {heading}" in card
 
