@@ -1,7 +1,7 @@
 """Evaluates a trained model on a corpus, or on any folder of the region schema.
 
-    python -m medp_clip_jax.evaluate --checkpoint=RUN_OR_RELEASE --data=CORPUS_OR_FOLDER [--split=test] [--output=DIR]
-    python -m medp_clip_jax.evaluate --checkpoint=RUN_OR_RELEASE --data=FOLDER --eval=configs/evals/covid_ct.py
+    python -m medp_clip_jax.evaluate --data=CORPUS_OR_FOLDER [--checkpoint=RUN_OR_RELEASE] [--split=test] [--output=DIR]
+    python -m medp_clip_jax.evaluate --data=FOLDER --eval=configs/evals/covid_ct.py [--checkpoint=RUN_OR_RELEASE]
 
 prints a table and writes results.json, predictions.npz (for `medp_clip_jax.compare`) and report.html into the output.
 """
@@ -19,7 +19,7 @@ import jax
 import numpy as np
 from absl import flags, logging
 
-from medp_clip_jax import api, eval_sets, ontology_merge, processes, release, results
+from medp_clip_jax import api, eval_sets, hub, ontology_merge, processes, release, results
 from medp_clip_jax.config import load_config
 from medp_clip_jax.corpus import MANIFEST, Corpus, ensure_corpus, open_corpus
 from medp_clip_jax.errors import InputError, run_cli
@@ -32,7 +32,6 @@ from medp_clip_jax.evaluators import (
     zero_shot,
 )
 from medp_clip_jax.evaluators.encode import encode_corpus, encode_labels, encode_texts
-from medp_clip_jax.hub import locate
 from medp_clip_jax.ontology import Ontology
 from medp_clip_jax.prompt_kinds import EVALUATED
 
@@ -223,7 +222,7 @@ class Opened:
 
 def define_flags() -> None:
     """The flags that every evaluation command has."""
-    flags.DEFINE_string("checkpoint", None, "A training run, or a release: folder or name on the Hub.")
+    flags.DEFINE_string("checkpoint", hub.DEFAULT, "A training run, or a release: folder or name.")
     flags.DEFINE_string("data", None, "A corpus, or a folder of the region schema (images.jsonl, annotations.jsonl).")
     flags.DEFINE_string("eval", None, "Definition of a published set, configs/evals/NAME.py, in whose layout DATA is.")
     flags.DEFINE_string("split", None, "Split: test or that of --eval if not given; all of a folder without splits.")
@@ -237,10 +236,10 @@ def from_flags(argv: Sequence[str]) -> Opened:
     if len(argv) > 1:
         raise InputError(f"unexpected argument {argv[1]!r}: options start with -- (see --help)")
     if not FLAGS.checkpoint or not FLAGS.data:
-        raise InputError("expected --checkpoint=RUN_OR_RELEASE and --data=CORPUS_OR_FOLDER")
+        raise InputError("expected --data=CORPUS_OR_FOLDER, and --checkpoint=RUN_OR_RELEASE if not the shipped one")
     known = eval_sets.read(FLAGS.eval) if FLAGS.eval else None
     FLAGS.split = FLAGS.split or (known.split if known else "test")
-    run_dir = locate(FLAGS.checkpoint)
+    run_dir = hub.locate(FLAGS.checkpoint)
     # Loading first: a wrong run folder should not cost the build of a corpus.
     model, params, processor = api.load(run_dir)
     config = load_config_for(run_dir, FLAGS.sources)

@@ -7,6 +7,7 @@ from medp_clip_jax.errors import InputError
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 SHIPPED = Path(__file__).parent / "releases"  # a folder per model that is part of this package
+DEFAULT = "medp-clip-small"  # what commands use that are given no model
 # What a release consists of; other files of a repository, such as pickles, are never fetched.
 PATTERNS = ["*.json", "model*.safetensors", "SHA256SUMS", "README.md"]
 

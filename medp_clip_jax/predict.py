@@ -1,12 +1,13 @@
 """Names regions of an image with a trained model.
 
-    python -m medp_clip_jax.predict scan.png --checkpoint=RUN_DIR --box=30,40,120,160 --labels="liver,spleen,kidney"
+    python -m medp_clip_jax.predict scan.png --box=30,40,120,160 --labels="liver,spleen,kidney" [--checkpoint=RUN_DIR]
 
 Without a prompt the whole image is named. One --box (or none), any --point, any --negative_point and a --mask together
 describe one region. Several --box are one region each; points or a mask are refused then, as they could belong to any.
 With --segment each region also gets a mask: a PNG, its outline in the overlay, run lengths in --json, and of a DICOM
 image a segment in --dicom_seg. Several regions with clicks come from a file, --prompts. Coordinates are pixels of the
-image from its top left corner. Without --labels all labels of the run are ranked.
+image from its top left corner. Without --labels all labels of the model are ranked, which is the one that this package
+brings if no other is named.
 """
 
 import dataclasses
@@ -24,7 +25,7 @@ from medp_clip_jax import api, dicom_seg, predict_masks
 from medp_clip_jax.config import load_config
 from medp_clip_jax.errors import InputError, run_cli
 from medp_clip_jax.evaluators.encode import encode_labels
-from medp_clip_jax.hub import locate
+from medp_clip_jax.hub import DEFAULT, locate
 from medp_clip_jax.ontology import Ontology
 from medp_clip_jax.overlay import Shape, draw
 from medp_clip_jax.prompts import RegionPrompts
@@ -159,7 +160,7 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) != 2:
         raise InputError(f"expected one image, got {len(argv) - 1}: {' '.join(argv[1:])} (see --help)")
     if not FLAGS.checkpoint:
-        raise InputError("expected --checkpoint=RUN_DIR, the workdir of a training run or a release of one")
+        raise InputError("expected --checkpoint=RUN_DIR, the workdir of a training run, or a release")
     path, run_dir = pathlib.Path(argv[1]), locate(FLAGS.checkpoint)
     boxes = tuple(parse_numbers(text, "x0,y0,x1,y1", "box") for text in FLAGS.box)
     points = tuple(parse_numbers(text, "x,y", "point") for text in FLAGS.point)
@@ -243,7 +244,7 @@ def write_overlay(image: np.ndarray, shapes: Sequence[Shape], answers: Sequence[
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("checkpoint", None, "A training run, a release folder, or a release on the Hub as owner/name.")
+    flags.DEFINE_string("checkpoint", DEFAULT, "A training run, a release folder, or a release by name.")
     flags.DEFINE_multi_string("box", [], "x0,y0,x1,y1 in pixels; several are one region each.")
     flags.DEFINE_multi_string("point", [], "x,y of a click inside the region; may be repeated.")
     flags.DEFINE_multi_string("negative_point", [], "x,y of a click outside the region; may be repeated.")

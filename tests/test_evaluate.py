@@ -171,7 +171,7 @@ def options(monkeypatch, **values):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({}, "expected --checkpoint=RUN_OR_RELEASE and --data="),
+        ({}, "expected --data=CORPUS_OR_FOLDER, and --checkpoint="),
         ({"checkpoint": "nowhere", "data": "x"}, "nowhere: no such directory"),
         ({"checkpoint": "nowhere", "data": "x", "kinds": ["masks"]}, "--kinds: expected some of mask, .* got 'masks'"),
     ],
