@@ -34,6 +34,8 @@ release-small: $(VENV)/installed  ## make the shipped model anew, in releases/me
 	$(BIN)/python -m data.build --source=phantoms --train=1000 --val=100 --test=200 --size=160 --output=corpora/release
 	$(BIN)/python -m medp_clip_jax.train --config=configs/release_small.py
 	$(BIN)/python -m medp_clip_jax.export runs/medp-clip-small --output=releases/medp-clip-small --dtype=bfloat16 --noprograms
+	sed -i -e 's|^Training started from.*|& They are those of sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0).|' \
+	    -e 's|medp.load("FOLDER_OR_NAME").*|medp.load("medp-clip-small")  # in the package: no network|' releases/medp-clip-small/README.md
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
