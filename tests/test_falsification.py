@@ -135,5 +135,5 @@ def test_the_command_writes_its_numbers(tmp_path):
     done = subprocess.run([*command, *given], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "sixteen" in done.stdout and "region" in json.loads((tmp_path / "out" / falsification.FILE).read_text())
-    refused = subprocess.run([*command, f"--data={data}"], capture_output=True, text=True, check=False)
-    assert refused.returncode == 2 and "--checkpoint" in refused.stderr and "Traceback" not in refused.stderr
+    refused = subprocess.run([*command, f"--checkpoint={run}"], capture_output=True, text=True, check=False)
+    assert refused.returncode == 2 and "--data" in refused.stderr and "Traceback" not in refused.stderr
