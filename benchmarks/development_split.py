@@ -12,49 +12,65 @@ import collections
 import hashlib
 import json
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from absl import flags
 
 from medp_clip_jax.errors import InputError, run_cli
 
+PARTS = 3
 
-def lines(path: pathlib.Path) -> Iterator[dict[str, Any]]:
+
+def held(folder: pathlib.Path, images: Collection[str], number: int) -> set[str]:
+    """Those of a data set's `images` whose groups are in one third of them, numbered from 0."""
+    rows = list(_lines(folder / "images.jsonl"))
+    group = {row["image_id"]: row["group"] for row in rows}
+    whole = {row["group"] for row in rows if row.get("augmented_by_mirror")}
+    labels = collections.defaultdict(set)
+    for row in _lines(folder / "annotations.jsonl"):
+        labels[group[row["image_id"]]].add(row["label"])
+
+    def order(name: str) -> tuple[list[str], str]:
+        return sorted(labels[name]), hashlib.sha256((folder.name + name).encode()).hexdigest()
+
+    chosen = set(sorted({group[image] for image in images} - whole, key=order)[number::PARTS])
+    return {image for image in images if group[image] in chosen}
+
+
+def _lines(path: pathlib.Path) -> Iterator[dict[str, Any]]:
     return (json.loads(line) for line in path.read_text().splitlines()) if path.is_file() else iter(())
 
 
 def developed(folder: pathlib.Path, split: dict[str, str]) -> dict[str, str]:
     """The split of a data set's images, from the one that it has."""
-    rows = list(lines(folder / "images.jsonl"))
-    group = {row["image_id"]: row["group"] for row in rows}
-    whole = {row["group"] for row in rows if row.get("augmented_by_mirror")}
-    labels = collections.defaultdict(set)
-    for row in lines(folder / "annotations.jsonl"):
-        labels[group[row["image_id"]]].add(row["label"])
-    open_ = {image for image, part in split.items() if part in ("train", "val")}
+    used = {image for image, part in split.items() if part in ("train", "val")}
+    chosen = held(folder, used, 1)
+    return {image: ("val" if image in chosen else "train") if image in used else "unused" for image in split}
 
-    def order(name: str) -> tuple[list[str], str]:
-        return sorted(labels[name]), hashlib.sha256((folder.name + name).encode()).hexdigest()
 
-    held = set(sorted({group[image] for image in open_} - whole, key=order)[1::3])
-    return {image: ("val" if group[image] in held else "train") if image in open_ else "unused" for image in split}
+def read_splits(source: pathlib.Path) -> dict[str, dict[str, str]]:
+    """Data set -> image -> part; InputError where the folder has no splits.json."""
+    if not (source / "splits.json").is_file():
+        raise InputError(f"--input={source}: expected a folder of data sets with a splits.json")
+    return json.loads((source / "splits.json").read_text())
+
+
+def write_folder(source: pathlib.Path, output: pathlib.Path, splits: dict[str, dict[str, str]]) -> str:
+    """Makes a folder of the data sets with another split, and says how many images each part has."""
+    output.mkdir(parents=True, exist_ok=True)
+    for name in splits:
+        if not (output / name).exists():
+            (output / name).symlink_to((source / name).resolve())
+    (output / "splits.json").write_text(json.dumps(splits))
+    counts = collections.Counter(part for split in splits.values() for part in split.values())
+    return ", ".join(f"{part} {count:,}" for part, count in sorted(counts.items()))
 
 
 def main(argv: Sequence[str]) -> None:
-    given = flags.FLAGS
-    source, output = pathlib.Path(given.input), pathlib.Path(given.output)
-    if not (source / "splits.json").is_file():
-        raise InputError(f"--input={source}: expected a folder of data sets with a splits.json")
-    output.mkdir(parents=True, exist_ok=True)
-    splits = json.loads((source / "splits.json").read_text())
-    found = {name: developed(source / name, split) for name, split in splits.items()}
-    for name in found:
-        if not (output / name).exists():
-            (output / name).symlink_to((source / name).resolve())
-    (output / "splits.json").write_text(json.dumps(found))
-    counts = collections.Counter(part for split in found.values() for part in split.values())
-    print(", ".join(f"{part} {count:,}" for part, count in sorted(counts.items())))
+    source = pathlib.Path(flags.FLAGS.input)
+    splits = {name: developed(source / name, split) for name, split in read_splits(source).items()}
+    print(write_folder(source, pathlib.Path(flags.FLAGS.output), splits))
 
 
 if __name__ == "__main__":

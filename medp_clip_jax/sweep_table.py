@@ -112,7 +112,7 @@ def compared(rows: Sequence[Row], reference: Row, contents: Mapping[str, Mapping
     such as a crop, with each of the prompts."""
 
     def runs(row: Row) -> list[dict[str, Any]]:
-        return [contents[name]["outcomes"] for name in row.cells if contents[name].get("outcomes")]
+        return outcomes.joined([contents[name]["outcomes"] for name in row.cells if contents[name].get("outcomes")])
 
     first = runs(reference)
     best, made = outcomes.together(first), []

@@ -100,7 +100,7 @@ def _asked(table: Table, columns: Sequence[str]) -> dict[str, tuple[list[dict[st
             continue
         if not runs or not all(run and kind in run["kinds"] for run in runs):
             raise InputError(f"{column}: expected the name of a row, a slash, and a kind of prompt that it answers")
-        chosen[column] = (runs, kind)
+        chosen[column] = (outcomes.joined(runs), kind)
     return chosen
 
 

@@ -56,6 +56,28 @@ def test_other_regions_do_not_pair(tmp_path):
     assert outcomes.together(runs) == {} == outcomes.together([])
 
 
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 99), st.integers(2, 4))
+def test_folds_say_together_what_the_whole_says(tmp_path_factory, seed, folds):
+    whole = outcomes.of_run(saved(tmp_path_factory.mktemp("run") / "a", seed))
+    fold = [group % folds for group in whole["regions"]["group"]]
+    folded = {**whole, "regions": {**whole["regions"], "dataset": fold, "datasets": [f"{n}" for n in range(folds)]}}
+    parts = [outcomes.of_dataset([folded], number)[0] for number in range(folds)]
+    for number, part in enumerate(parts):
+        part["regions"]["keys"] = f"{seed}-{number}"
+    (joined,) = outcomes.joined(parts[::-1])
+    assert outcomes.joined([whole, whole]) == [whole, whole] and len(outcomes.joined([*parts, *parts])) == 2
+    assert outcomes.joined([*parts, parts[0]]) == [*parts, parts[0]]
+    assert joined["regions"]["datasets"] == [str(number) for number in range(folds)]
+    mine, theirs = outcomes.together([joined]), outcomes.together([whole])
+    assert set(mine) == set(theirs)
+    for kind, sums in mine.items():
+        for metric, tally in sums.items():
+            assert statistics.estimate(tally) == pytest.approx(statistics.estimate(theirs[kind][metric])), metric
+            filled = [np.unique(each.denominator.sum(1), return_counts=True) for each in (tally, theirs[kind][metric])]
+            np.testing.assert_array_equal(filled[0][1][filled[0][0] > 0], filled[1][1][filled[1][0] > 0])
+
+
 def test_a_data_set_alone_is_what_its_regions_say(tmp_path):
     listed = table(
         [image(str(i), dataset="ab"[i % 2]) for i in range(8)], [(i, IDS[j]) for i in range(8) for j in range(2)]

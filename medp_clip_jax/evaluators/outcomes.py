@@ -44,6 +44,49 @@ def of_run(folder: str | os.PathLike[str]) -> dict[str, Any]:
     return {"regions": regions, "kinds": kinds}
 
 
+def joined(runs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Runs on several parts of the data, such as the folds of a cross-validation, as runs on all of it.
+
+    As many as there are of each part, which may share no group; as they came, where all are of the same regions, or
+    where some part has fewer than others.
+    """
+    parts: dict[str, list[Mapping[str, Any]]] = {}
+    for run in runs:
+        parts.setdefault(run["regions"]["keys"], []).append(run)
+    several = [parts[keys] for keys in sorted(parts)]
+    if len(several) < 2 or len({len(part) for part in several}) > 1:
+        return list(runs)
+    return [_joined(part) for part in zip(*several, strict=True)]
+
+
+def _joined(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    stored = [run["regions"] for run in runs]
+    counts = [len(each["target"]) for each in stored]
+    regions: dict[str, Any] = {
+        "keys": hashlib.sha256("".join(each["keys"] for each in stored).encode()).hexdigest()[:16]
+    }
+    for names, numbers in (("labels", "target"), ("datasets", "dataset")):
+        regions[names] = sorted({name for each in stored for name in each[names]})
+        place = {name: row for row, name in enumerate(regions[names])}
+        regions[numbers] = [place[each[names][number]] for each in stored for number in each[numbers]]
+    for numbers in ("group", "image"):
+        starts = np.cumsum([0, *(max(each[numbers], default=-1) + 1 for each in stored[:-1])]).tolist()
+        regions[numbers] = [
+            start + number for start, each in zip(starts, stored, strict=True) for number in each[numbers]
+        ]
+
+    def chain(bits: Sequence[str]) -> str:
+        return _bits(np.concatenate([_read(each, count) for each, count in zip(bits, counts, strict=True)]) == 1)
+
+    regions["several"] = chain([each["several"] for each in stored])
+    kinds = {
+        kind: {name: chain([run["kinds"][kind][name] for run in runs]) for name in each}
+        for kind, each in runs[0]["kinds"].items()
+        if all(kind in run["kinds"] for run in runs)
+    }
+    return {"regions": regions, "kinds": kinds}
+
+
 def together(runs: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Tally]]:
     """Sums over patient groups by kind and metric, the runs' outcomes averaged per region; only kinds that all have.
 

@@ -1,0 +1,18 @@
+"""MedP-CLIP and the way closest to it, on every patient: three trainings each, which test a third of the patients each.
+
+The corpora are those of `benchmarks.patient_folds`; all else is as in `baselines_regions.py`.
+"""
+
+import ml_collections
+
+from configs.sweeps import baselines_regions
+
+FOLDS = ("corpora/fold_0", "corpora/fold_1", "corpora/fold_2")
+
+
+def get_sweep() -> ml_collections.ConfigDict:
+    sweep = baselines_regions.get_sweep()
+    close = (pair for pair in sweep.settings if pair[0] in baselines_regions.CLOSE)
+    sweep.settings = tuple((title, {**fields, "data.build": ()}) for title, fields in close)
+    sweep.grid, sweep.cells = (("data.corpus", FOLDS),), ()
+    return sweep
