@@ -1,0 +1,41 @@
+"""Folds test every patient once and tear none apart; what may not be tested stays in training."""
+
+import json
+
+from benchmarks import development_split, patient_folds
+
+LABELS = ("liver", "spleen", "kidney")
+
+
+def write_data_set(folder, parts):
+    """Images of `parts`, two of a patient; the first patient's are copies that a mirror distorted."""
+    folder.mkdir()
+    images = [f"{folder.name}_{number}" for number in range(len(parts))]
+    rows = [
+        {"image_id": image, "group": f"p{row // 2}", "augmented_by_mirror": row < 2} for row, image in enumerate(images)
+    ]
+    (folder / "images.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    marks = [{"image_id": image, "label": LABELS[row // 2 % 3]} for row, image in enumerate(images)]
+    (folder / "annotations.jsonl").write_text("".join(json.dumps(mark) + "\n" for mark in marks))
+    return dict(zip(images, parts, strict=True))
+
+
+def test_folds_test_every_patient_once(tmp_path):
+    split = write_data_set(tmp_path / "scans", ["train", "train"] * 8 + ["val", "val"] * 3 + ["test", "test"] * 3)
+    folds = [patient_folds.fold(tmp_path / "scans", split, number) for number in range(development_split.PARTS)]
+    for number, (image, _) in enumerate(split.items()):
+        parts = sorted(fold[image] for fold in folds)
+        assert parts == (["train"] * 3 if number < 2 else ["test", "train", "train"])
+    for fold in folds:
+        assert all(fold[f"scans_{row}"] == fold[f"scans_{row + 1}"] for row in range(0, len(split), 2))
+        tested = {LABELS[row // 2 % 3] for row in range(len(split)) if fold[f"scans_{row}"] == "test"}
+        assert tested == set(LABELS)
+
+
+def test_what_is_never_trained_on_and_what_is_test_are_left_out(tmp_path):
+    alone = write_data_set(tmp_path / "alone", ["test"] * 6)
+    assert set(patient_folds.fold(tmp_path / "alone", alone, 0).values()) == {"unused"}
+    split = write_data_set(tmp_path / "scans", ["train"] * 12 + ["val"] * 6 + ["test"] * 4)
+    developed = development_split.developed(tmp_path / "scans", split)
+    assert {developed[image] for image, part in split.items() if part == "test"} == {"unused"}
+    assert {developed[image] for image, part in split.items() if part != "test"} == {"train", "val"}
