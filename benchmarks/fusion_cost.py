@@ -57,8 +57,7 @@ def answering(config: Any, images: int) -> Callable[[], Any]:
 
     @jax.jit
     def answer(params: Any, image: Any, prompts: RegionPrompts) -> tuple[Any, Any]:
-        features = model.apply({"params": params}, image, method="encode_image")
-        return features.embedding, model.apply({"params": params}, features, prompts, method="encode_regions")
+        return model.apply({"params": params}, image, prompts, method="embed")
 
     jax.block_until_ready(answer(params, image, prompts))
     return lambda: jax.block_until_ready(answer(params, image, prompts))

@@ -63,6 +63,17 @@ class Model:
         """
         return self._apply("encode_regions", params, features, prompts)
 
+    @functools.partial(jax.jit, static_argnums=0)
+    def embed(
+        self, params: Any, images: Images | Array, prompts: RegionPrompts | None = None
+    ) -> tuple[Array, Array | None]:
+        """Embeddings of images [batch, dim] and of their regions [batch, regions, dim] in one pass that keeps nothing.
+
+        Those of `encode_image` and `encode_regions`, for less, where nothing else will be asked about the images.
+        Regions are None without prompts. Raises what `encode_image` does.
+        """
+        return self._apply("embed", params, images, prompts)
+
     @functools.partial(jax.jit, static_argnums=(0, 5))
     def segment(
         self,

@@ -97,7 +97,7 @@ def batch_loss(
     def embed(inputs: Any) -> tuple[Any, ...]:
         held = None
         if weights.distill:
-            held = model.apply({"params": base}, inputs["images"], method="embed_image")
+            held = model.apply({"params": base}, inputs["images"], method="embed")[0]
         if weights.segment:
             return (*with_masks(model, variables["params"], config, inputs), held)
         return (*model.apply(variables, **inputs), None, held)

@@ -68,6 +68,17 @@ def test_embeddings_have_the_promised_shapes_and_length_one(loaded):
         np.testing.assert_allclose(np.linalg.norm(embedding, axis=-1), 1, rtol=1e-5)
 
 
+def test_one_pass_gives_the_same_embeddings_and_no_regions_without_prompts(loaded):
+    model, params, processor = loaded
+    images, features = _images(processor), model.encode_image(params, _images(processor))
+    image, regions = model.embed(params, images, _boxes())
+    np.testing.assert_allclose(image, features.embedding, atol=2e-6)
+    np.testing.assert_allclose(regions, model.encode_regions(params, features, _boxes()), atol=2e-6)
+    image, regions = model.embed(params, images)
+    np.testing.assert_allclose(image, features.embedding, atol=2e-6)
+    assert regions is None
+
+
 def test_a_prompt_changes_the_region_and_no_prompt_is_the_global_view(loaded):
     model, params, processor = loaded
     features = model.encode_image(params, _images(processor))

@@ -43,14 +43,7 @@ class MedPCLIP(nn.Module):
         if self.is_initializing() and self.config.segmenter.width:
             features, asked = self.encode_image(images), RegionPrompts.none(tokens.shape[0])
             self.decode(features, asked, self.read(features, asked)[0])  # makes the parameters
-        images, keep = self.visual.prepare(images), None
-        if keys is not None and self.config.image.patch_drop:
-            grid = images.pixels.shape[1] // self.config.image.patch
-            keep = surviving_patches(keys, images.rectangle, grid, self.config.image.patch_drop)
-        if prompts is None:
-            image, regions = self.visual.embed(images, None, keep)
-        else:
-            image, regions = self.fusion(images, prompts, keep, keys)
+        image, regions = self.embed(images, prompts, keys)
         # One tower after the other: the gradient then frees what the text tower kept before it needs the image's peak.
         image, regions, x = jax.lax.optimization_barrier((image, regions, self.text.embed(tokens)))
         return image, regions, self.text.encode(tokens, x)
@@ -60,9 +53,21 @@ class MedPCLIP(nn.Module):
         features = self.visual(self.visual.prepare(images))
         return self.look(features) if self.config.segmenter.width else features
 
-    def embed_image(self, images: Images | Array) -> Array:
-        """Global embeddings [batch, dim], L2-normalised, of images that nothing else will be asked about."""
-        return self.visual.embed(self.visual.prepare(images))[0]
+    def embed(
+        self, images: Images | Array, prompts: RegionPrompts | None = None, keys: Array | None = None
+    ) -> tuple[Array, Array | None]:
+        """Embeddings of images [batch, dim] and of regions [batch, regions, dim], L2-normalised, in one pass.
+
+        For images that nothing else will be asked about: nothing is kept, which is cheaper than `encode_image` and
+        `encode_regions`, and the same. Without prompts there are no regions: None. `keys` are those of a call.
+        """
+        images, keep = self.visual.prepare(images), None
+        if keys is not None and self.config.image.patch_drop:
+            grid = images.pixels.shape[1] // self.config.image.patch
+            keep = surviving_patches(keys, images.rectangle, grid, self.config.image.patch_drop)
+        if prompts is None:
+            return self.visual.embed(images, None, keep)
+        return self.fusion(images, prompts, keep, keys)
 
     def encode_regions(self, features: ImageFeatures, prompts: RegionPrompts) -> Array:
         """Embeddings of prompted regions, [batch, regions, dim], L2-normalised, in the space of images and texts."""
