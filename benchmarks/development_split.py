@@ -23,13 +23,20 @@ PARTS = 3
 
 
 def held(folder: pathlib.Path, images: Collection[str], number: int) -> set[str]:
-    """Those of a data set's `images` whose groups are in one third of them, numbered from 0."""
-    rows = list(_lines(folder / "images.jsonl"))
+    """Those of a data set's `images` whose groups are in one third of them, numbered from 0.
+
+    Raises:
+      InputError: a listing is damaged, or `images` or annotations are of images that it lacks.
+    """
+    rows = list(_lines(folder / "images.jsonl", "image_id", "group"))
     group = {row["image_id"]: row["group"] for row in rows}
     whole = {row["group"] for row in rows if row.get("augmented_by_mirror")}
+    marks = list(_lines(folder / "annotations.jsonl", "image_id", "label"))
+    if missing := {*images, *(mark["image_id"] for mark in marks)} - set(group):
+        raise InputError(f"{folder}: {min(missing)} is split or annotated, and images.jsonl lacks it: mend the tables")
     labels = collections.defaultdict(set)
-    for row in _lines(folder / "annotations.jsonl"):
-        labels[group[row["image_id"]]].add(row["label"])
+    for mark in marks:
+        labels[group[mark["image_id"]]].add(mark["label"])
 
     def order(name: str) -> tuple[list[str], str]:
         return sorted(labels[name]), hashlib.sha256((folder.name + name).encode()).hexdigest()
@@ -38,8 +45,17 @@ def held(folder: pathlib.Path, images: Collection[str], number: int) -> set[str]
     return {image for image in images if group[image] in chosen}
 
 
-def _lines(path: pathlib.Path) -> Iterator[dict[str, Any]]:
-    return (json.loads(line) for line in path.read_text().splitlines()) if path.is_file() else iter(())
+def _lines(path: pathlib.Path, *fields: str) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(path.read_text("utf-8").splitlines() if path.is_file() else (), 1):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if not isinstance(row, dict) or not all(isinstance(row.get(field), str) for field in fields):
+            raise InputError(
+                f"{path}:{number}: expected a JSON object with {', '.join(fields)}: mend or remove the line"
+            )
+        yield row
 
 
 def developed(folder: pathlib.Path, split: dict[str, str]) -> dict[str, str]:
@@ -50,10 +66,17 @@ def developed(folder: pathlib.Path, split: dict[str, str]) -> dict[str, str]:
 
 
 def read_splits(source: pathlib.Path) -> dict[str, dict[str, str]]:
-    """Data set -> image -> part; InputError where the folder has no splits.json."""
-    if not (source / "splits.json").is_file():
+    """Data set -> image -> part; InputError where the folder has no splits.json, or none that can be read."""
+    path = source / "splits.json"
+    if not path.is_file():
         raise InputError(f"--input={source}: expected a folder of data sets with a splits.json")
-    return json.loads((source / "splits.json").read_text())
+    try:
+        splits = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON ({error}): mend it") from error
+    if not isinstance(splits, dict) or not all(isinstance(split, dict) for split in splits.values()):
+        raise InputError(f"{path}: expected data set -> image -> part: mend it")
+    return splits
 
 
 def write_folder(source: pathlib.Path, output: pathlib.Path, splits: dict[str, dict[str, str]]) -> str:

@@ -139,7 +139,7 @@ def _differences(
 def markdown(table: Table, noted: bool = True) -> str:
     """The ranking as Markdown, with the notes on how to read it unless they stand elsewhere."""
     shared, columns = abbreviated(table.metrics)
-    lines = ["| " + " | ".join([shared, "seeds", *columns]) + " |", "|---|---|" + "---|" * len(columns)]
+    lines = ["| " + " | ".join([shared, "runs", *columns]) + " |", "|---|---|" + "---|" * len(columns)]
     for row in table.rows:
         cells = (_cell(row, metric) for metric in table.metrics)
         lines.append("| " + " | ".join([row.name, str(len(row.cells)), *cells]) + " |")
@@ -178,14 +178,14 @@ def page(table: Table) -> str:
         for row in table.rows
     ]
     plots = [
-        f'<div class="card"><h3>{html.escape(metric)}, each seed</h3>'
+        f'<div class="card"><h3>{html.escape(metric)}, each run</h3>'
         f"{charts.dots({row.name: row.values.get(metric, []) for row in table.rows}, metric)}</div>"
         for metric in table.metrics
     ]
     told = "".join(f"<p>{html.escape(note)}</p>" for note in notes(table))
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>MedP-CLIP sweep</title>'
-        f"<style>{CSS}</style></head><body><main><h1>Sweep</h1>{tables.table(['', 'seeds', *table.metrics], body)}"
+        f"<style>{CSS}</style></head><body><main><h1>Sweep</h1>{tables.table(['', 'runs', *table.metrics], body)}"
         f'{told}<div class="grid two">{"".join(plots)}</div>'
         f"<footer>{html.escape(results.NOTICE)}</footer></main></body></html>\n"
     )
@@ -198,7 +198,7 @@ def notes(table: Table) -> list[str]:
     data = sorted({f"{content['data']['name']} {content['data']['checksum']}" for content in contents})
     machines = sorted({content["machine"] for content in contents if content.get("machine")})
     read = [
-        f"Percent, mean and standard deviation over seeds; a star marks a row whose paired difference to "
+        f"Percent, mean and standard deviation over runs; a star marks a row whose paired difference to "
         f"{table.reference or 'the first setting'}, over patient groups, has a 95 % interval that excludes zero.",
         "; ".join(
             [

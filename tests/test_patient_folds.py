@@ -2,7 +2,10 @@
 
 import json
 
+import pytest
+
 from benchmarks import development_split, patient_folds
+from medp_clip_jax.errors import InputError
 
 LABELS = ("liver", "spleen", "kidney")
 
@@ -39,3 +42,19 @@ def test_what_is_never_trained_on_and_what_is_test_are_left_out(tmp_path):
     developed = development_split.developed(tmp_path / "scans", split)
     assert {developed[image] for image, part in split.items() if part == "test"} == {"unused"}
     assert {developed[image] for image, part in split.items() if part != "test"} == {"train", "val"}
+
+
+@pytest.mark.parametrize("line", ["{", "[]", '{"image_id": "scans_0"}', '{"image_id": "other", "label": "liver"}'])
+def test_a_damaged_listing_is_named_with_what_was_expected(tmp_path, line):
+    split = write_data_set(tmp_path / "scans", ["train"] * 12)
+    with (tmp_path / "scans" / "annotations.jsonl").open("a") as file:
+        file.write(line)
+    with pytest.raises(InputError, match=r"annotations.jsonl:13: expected a JSON object|other is split or annotated"):
+        development_split.held(tmp_path / "scans", set(split), 0)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"scans": ["train"]}'])
+def test_damaged_splits_are_named(tmp_path, content):
+    (tmp_path / "splits.json").write_text(content)
+    with pytest.raises(InputError, match="splits.json: "):
+        development_split.read_splits(tmp_path)

@@ -1,9 +1,10 @@
 """Whether holding on to a base helps: region training from a model without regions, on phantoms, one seed.
 
-The base is a release of the baselines' model without regions:
+The base is a release of the baselines' model without regions, trained anew:
 
-    python -m medp_clip_jax.export "sweeps/baselines_phantoms/setting=no_regions,seed=0-32ab9789" \
-        --output=releases/no_regions --noprograms
+    python -m medp_clip_jax.train --config=configs/smoke.py --config.workdir=runs/no_regions --config.train.steps=1370 \
+        --config.loss.region_to_text=0.0 --config.loss.text_to_region=0.0 --config.eval.kinds="('none',)"
+    python -m medp_clip_jax.export runs/no_regions --output=releases/no_regions --noprograms
 """
 
 import ml_collections
