@@ -2,8 +2,9 @@
 
 The base is a release of the baselines' model without regions, trained anew:
 
-    python -m medp_clip_jax.train --config=configs/smoke.py --config.workdir=runs/no_regions --config.train.steps=1370 \\
-        --config.loss.region_to_text=0.0 --config.loss.text_to_region=0.0 --config.eval.kinds="('none',)"
+    python -m medp_clip_jax.train --config=configs/smoke.py --config.workdir=runs/no_regions \\
+        --config.train.steps=1370 --config.loss.region_to_text=0.0 --config.loss.text_to_region=0.0 \\
+        --config.eval.kinds="('none',)"
     python -m medp_clip_jax.export runs/no_regions --output=releases/no_regions --noprograms
 """
 
