@@ -133,7 +133,7 @@ def test_a_missing_file_or_function_is_named(tmp_path):
 
 def test_the_shipped_grids_can_be_read():
     folder = pathlib.Path(next(iter(configs.__path__)), "sweeps")
-    counts = {"baselines_phantoms": 21, "baselines_regions": 18, "ablations_phantoms": 22}
+    counts = {"baselines_phantoms": 21, "baselines_regions": 18, "ablations_phantoms": 28}
     counts |= {"segmentation_cost_phantoms": 6, "global_view_regions": 16, "distillation_phantoms": 3}
     counts |= {"distillation_regions": 3}
     counts |= {"scaling_data_phantoms": 5, "scaling_models_phantoms": 5, "shipped_model": 3, "folds_regions": 18}
