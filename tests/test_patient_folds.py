@@ -44,17 +44,27 @@ def test_what_is_never_trained_on_and_what_is_test_are_left_out(tmp_path):
     assert {developed[image] for image, part in split.items() if part != "test"} == {"train", "val"}
 
 
-@pytest.mark.parametrize("line", ["{", "[]", '{"image_id": "scans_0"}', '{"image_id": "other", "label": "liver"}'])
+@pytest.mark.parametrize("line", ["{", "[]", '{"image_id": "scans_0"}'])
 def test_a_damaged_listing_is_named_with_what_was_expected(tmp_path, line):
     split = write_data_set(tmp_path / "scans", ["train"] * 12)
     with (tmp_path / "scans" / "annotations.jsonl").open("a") as file:
         file.write(line)
-    with pytest.raises(InputError, match=r"annotations.jsonl:13: expected a JSON object|other is split or annotated"):
+    with pytest.raises(InputError, match="annotations.jsonl:13: expected a JSON object with image_id, label"):
+        development_split.held(tmp_path / "scans", set(split), 0)
+
+
+def test_an_image_that_the_listing_lacks_is_named(tmp_path):
+    split = write_data_set(tmp_path / "scans", ["train"] * 12)
+    with pytest.raises(InputError, match="split_only is split or annotated"):
+        development_split.held(tmp_path / "scans", {*split, "split_only"}, 0)
+    with (tmp_path / "scans" / "annotations.jsonl").open("a") as file:
+        file.write('{"image_id": "marked_only", "label": "liver"}')
+    with pytest.raises(InputError, match="marked_only is split or annotated"):
         development_split.held(tmp_path / "scans", set(split), 0)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"scans": ["train"]}'])
 def test_damaged_splits_are_named(tmp_path, content):
     (tmp_path / "splits.json").write_text(content)
-    with pytest.raises(InputError, match="splits.json: "):
+    with pytest.raises(InputError, match=r"splits.json: (not JSON|expected data set -> image -> part)"):
         development_split.read_splits(tmp_path)
