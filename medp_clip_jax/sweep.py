@@ -76,8 +76,9 @@ def read_sweep(path: str) -> Sweep:
         dict(zip([name for name, _ in grid], one, strict=True)) for one in itertools.product(*(v for _, v in grid))
     ]
     cells = [(title | cell, fields) for cell in chosen for title, fields in settings or [({}, {})] if title or cell]
+    telling = {sweep_table.SETTING, sweep_table.SEED, *(name for name, _ in grid)}
     for cell in found.get("cells", ()):
-        naming = (sweep_table.SETTING, sweep_table.SEED) if sweep_table.SETTING in cell else cell
+        naming = telling if sweep_table.SETTING in cell else cell
         cells.append(({field: cell[field] for field in cell if field in naming}, dict(cell)))
     if not cells:
         raise InputError(f"{path}: the sweep has no cells; give it a grid such as (('seed', (0, 1, 2)),)")

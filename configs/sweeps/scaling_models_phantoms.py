@@ -1,4 +1,4 @@
-"""Accuracy against the size of the image tower, on phantoms, at the compute of `smoke.py`."""
+"""Accuracy against the size of the image tower, on phantoms, at half the compute of `smoke.py`."""
 
 import ml_collections
 
@@ -20,7 +20,7 @@ def get_sweep() -> ml_collections.ConfigDict:
         }
         for width, depth in TOWERS
     }
-    sweep.settings = equal_compute(smoke.get_config, ways, LABELS)
+    sweep.settings = equal_compute(smoke.get_config, ways, LABELS, share=0.5)
     sweep.grid = (("seed", (0,)),)
     sweep.metrics = ("region/mask/macro", "region/box/macro", "region/point/macro", "region/mask/twins")
     return sweep
