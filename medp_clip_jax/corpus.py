@@ -14,7 +14,7 @@ import os
 import pathlib
 import subprocess
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -226,6 +226,15 @@ def ensure_corpus(directory: str | os.PathLike[str], build_args: Sequence[str]) 
     if not (directory / MANIFEST).is_file() and build_args:
         _build(directory, build_args)
     return open_corpus(directory)
+
+
+def stamps(folder: pathlib.Path, names: Iterable[str]) -> Iterator[str]:
+    """Name, size and time of change of each of these files below `folder` that is there, sorted by name: what tells
+    that they were changed, without reading them."""
+    for name in sorted(names):
+        with contextlib.suppress(OSError, ValueError):
+            state = (folder / name).stat()
+            yield f"{name} {state.st_size} {state.st_mtime_ns}"
 
 
 def _build(directory: pathlib.Path, build_args: Sequence[str]) -> None:

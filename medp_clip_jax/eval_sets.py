@@ -8,14 +8,15 @@ import dataclasses
 import hashlib
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from medp_clip_jax import definitions, prompt_kinds, results
-from medp_clip_jax.corpus import Corpus, ensure_corpus
+from medp_clip_jax.corpus import Corpus, ensure_corpus, stamps
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.ontology import Ontology
 
+SPLITS = ("splits.json", "../splits.json")  # which a build follows, too
 FIELDS = ("title", "page", "licence", "files", "build", "split", "kinds", "metrics", "sentences")
 
 
@@ -54,12 +55,18 @@ def missing(known: EvalSet, folder: pathlib.Path) -> list[str]:
     return [
         f"{pattern.replace('|', ' or ')}: {what}"
         for pattern, what in known.files
-        if not any(next(folder.glob(one), None) for one in pattern.split("|"))
+        if next(_matching(folder, pattern), None) is None
     ]
 
 
+def _matching(folder: pathlib.Path, pattern: str) -> Iterator[pathlib.Path]:
+    """What is below the folder and fits a pattern of the layout, or one of several; hidden files do not count."""
+    found = (path for one in pattern.split("|") for path in folder.glob(one))
+    return (path for path in found if not path.name.startswith("."))
+
+
 def build(known: EvalSet, data: str, cache: pathlib.Path) -> Corpus:
-    """The set as a corpus, built below `cache` from the folder `data` unless it is there already.
+    """The set as a corpus, built below `cache` from the folder `data` unless it is there already, of these very files.
 
     Raises:
       InputError: the folder lacks something of the layout, which the message names; the build fails; or a label that
@@ -72,7 +79,9 @@ def build(known: EvalSet, data: str, cache: pathlib.Path) -> Corpus:
         listed = "; ".join(lines)
         raise InputError(f"{folder}: not as {known.title} is published ({known.page}); there is no {listed}")
     arguments = [*known.build, f"--input={folder.resolve()}"]
-    digest = hashlib.sha256(json.dumps(arguments).encode()).hexdigest()[:8]
+    names = {str(path.relative_to(folder)) for pattern, _ in known.files for path in _matching(folder, pattern)}
+    state = [*arguments, *stamps(folder, names | set(SPLITS))]
+    digest = hashlib.sha256(json.dumps(state).encode()).hexdigest()[:8]
     corpus = ensure_corpus(cache / f"{known.name}-{digest}", arguments)
     occurs = {*corpus.label_counts(known.split), *corpus.image_label_counts(known.split)}
     if absent := sorted(known.sentences.keys() - occurs):

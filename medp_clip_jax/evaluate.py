@@ -21,7 +21,7 @@ from absl import flags, logging
 
 from medp_clip_jax import api, eval_sets, hub, ontology_merge, processes, release, results
 from medp_clip_jax.config import load_config
-from medp_clip_jax.corpus import MANIFEST, Corpus, ensure_corpus, open_corpus
+from medp_clip_jax.corpus import MANIFEST, Corpus, ensure_corpus, open_corpus, stamps
 from medp_clip_jax.errors import InputError, run_cli
 from medp_clip_jax.evaluators import (
     calibration,
@@ -162,10 +162,7 @@ def _stamps(listing: pathlib.Path) -> Iterator[str]:
         with contextlib.suppress(ValueError, AttributeError):  # the build says what is wrong with it
             row = json.loads(line)
             names |= {row.get(key) for key in ("image", "mask")}
-    for name in sorted(name for name in names if isinstance(name, str)):
-        with contextlib.suppress(OSError, ValueError):
-            state = (listing.parent / name).stat()
-            yield f"{name} {state.st_size} {state.st_mtime_ns}"
+    return stamps(listing.parent, (name for name in names if isinstance(name, str)))
 
 
 def _assigns(splits: pathlib.Path, folder: pathlib.Path) -> bool:

@@ -1,5 +1,6 @@
 """Every published evaluation set, on a tiny copy in its exact layout: found, built, and asked as it is defined."""
 
+import os
 import pathlib
 import runpy
 import subprocess
@@ -86,8 +87,41 @@ def test_an_incomplete_copy_is_refused(tmp_path):
     (folder / "TUM/TUM-TCGA-AAICEQFN.tif").rename(folder / "TUM/notes.txt")
     with pytest.raises(InputError, match="holds nothing of colorectal_adenocarcinoma_epithelium"):
         eval_sets.build(known, str(folder), tmp_path / "cache")
+    (folder / "TUM/notes.txt").rename(folder / "TUM/TUM-TCGA-AAICEQFN.tif")
+    corpus = eval_sets.build(known, str(folder), tmp_path / "cache")
+    assert corpus.image_label_counts("test")["colorectal_adenocarcinoma_epithelium"] == 1
     with pytest.raises(InputError, match="not a folder"):
         eval_sets.build(known, str(tmp_path / "nothing"), tmp_path / "cache")
+
+
+def test_a_set_is_built_once_and_again_where_its_files_change(monkeypatch, tmp_path):
+    known, folder = definition("busi"), COPIES["busi"](tmp_path / "copy")
+    built = []
+
+    def ensure(directory, arguments):
+        built.append(directory)
+        raise InputError("built")
+
+    monkeypatch.setattr(eval_sets, "ensure_corpus", ensure)
+
+    def build():
+        with pytest.raises(InputError, match="built"):
+            eval_sets.build(known, str(folder), tmp_path / "cache")
+
+    image = folder / "Dataset_BUSI_with_GT/benign/benign (1).png"
+    for change in (
+        lambda: None,
+        lambda: None,
+        lambda: image.with_name(".DS_Store").touch(),
+        lambda: image.with_name("benign (2).png").write_bytes(image.read_bytes()),
+        lambda: os.utime(image, ns=(0, 0)),
+        lambda: image.write_bytes(image.read_bytes() + b" "),
+        lambda: image.unlink(),
+        lambda: (folder / "splits.json").write_text("{}"),
+    ):
+        change()
+        build()
+    assert len(set(built[:3])) == 1 and len(set(built)) == len(built) - 2
 
 
 @pytest.mark.parametrize(
