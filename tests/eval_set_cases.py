@@ -144,6 +144,24 @@ def rsna_pneumonia(folder):
     return folder
 
 
+def nih_cxr14(folder):
+    findings = (
+        "Atelectasis|Cardiomegaly|Effusion|Infiltration", "Mass|Nodule|Pneumonia", "Pneumothorax|Consolidation|Edema",
+        "Emphysema|Fibrosis|Pleural_Thickening|Hernia", "No Finding", "No Finding",
+    )  # fmt: skip
+    names = [f"{patient:08}_000.png" for patient in range(len(findings))]
+    entries = [test_sources_csv_boxes.ENTRY]
+    for i, (name, labels) in enumerate(zip(names, findings, strict=True)):
+        save(folder / f"images_00{i % 2 + 1}/images/{name}", np.full((1024, 1024, 3), i, np.uint8))
+        entries.append(f"{name},{labels},0,{i},57,M,PA,2682,2749,0.143,0.143,")
+    boxes = [f"{names[0]},Infiltrate,2.0,4.0,7.0,6.0,,,", f"{names[1]},Mass,225.08,547.01,86.77,79.18,,,"]
+    (folder / "Data_Entry_2017.csv").write_text("\n".join(entries) + "\n")
+    (folder / "BBox_List_2017.csv").write_text("\n".join([test_sources_csv_boxes.BOX, *boxes]) + "\n")
+    (folder / "train_val_list.txt").write_text(f"{names[-1]}\n")
+    (folder / "test_list.txt").write_text("\n".join(names[:-1]) + "\n")
+    return folder
+
+
 def refuge(folder):
     return _images(folder, "Training400/Glaucoma/g0001.jpg", "Training400/Non-Glaucoma/n0001.jpg")
 
@@ -183,7 +201,7 @@ COPIES = {
     "medmnist": medmnist,
     "mrnet": mrnet,
     "nct_crc": nct_crc,
-    "nih_cxr14": test_sources_csv_boxes.write_nih,
+    "nih_cxr14": nih_cxr14,
     "odir": odir,
     "pcam": pcam,
     "refuge": refuge,

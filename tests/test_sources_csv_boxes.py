@@ -69,6 +69,11 @@ def test_nih_as_published(tmp_path, salt, capsys, bom, end):
     assert not told(capsys)
 
 
+def test_images_without_a_finding_can_be_without_a_label(tmp_path):
+    found = examples(opened(open_csv_boxes, write_nih(tmp_path / "CXR8"), normal="No Finding"))
+    assert [example.image_labels for example in found] == [("spleen", "liver"), (), ("liver",), ()]
+
+
 def test_the_marker_of_a_box_stays_on_the_left(tmp_path):
     example = examples(opened(open_csv_boxes, write_nih(tmp_path / "CXR8")))[0]
     rows, columns = np.nonzero(decode_image(example.image)[..., 0] > 200)

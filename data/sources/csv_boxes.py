@@ -36,6 +36,7 @@ OPTIONS = (
         "label": "label of every box, where the table has no column for it",
         "present": "column that is 1 where the row's label is there, which is then the image's too, and 0 where not",
         "absent": "label of the images where it is not; default: none",
+        "normal": "label of images that have no finding, such as No Finding: they are kept, without it; default: none",
         "separator": "what stands between the labels of an image; default: |",
         "ids": "hash (default): salted hashes in place of image names and patients; keep: as in the tables",
         "salt_file": "secret file that the hashes depend on; default: see docs/sources/csv_boxes.md",
@@ -186,7 +187,9 @@ def _rows(
             group=names.of(group) if group else "",
             split=_official(lists.get(image, ""), names.of(group or image)),
             labels=tuple(dict.fromkeys(label for _, label, box, _ in mine if box is not None and label)),
-            image_labels=tuple(dict.fromkeys([*image_labels, *alone])),
+            image_labels=tuple(
+                dict.fromkeys(label for label in (*image_labels, *alone) if label != stated.get("normal"))
+            ),
             view=view,
             detail=[[place, label, box, corners] for place, label, box, corners in mine if box is not None],
         )
