@@ -53,6 +53,20 @@ def test_a_copy_in_the_published_layout_is_built_as_defined(name, tmp_path):
         assert asked.sentences(other) == corpus.ontology.sentences(other)
 
 
+def test_both_releases_of_isles_are_accepted(tmp_path):
+    known, folder = definition("isles2022"), COPIES["isles2022"](tmp_path / "copy")
+    session = folder / "rawdata/sub-strokecase0001/ses-0001"
+    session.mkdir(parents=True)
+    for volume in folder.glob("sub-*/ses-*/dwi/*.nii.gz"):
+        volume.rename(session / volume.name)
+    assert eval_sets.missing(known, folder) == []
+    corpus = eval_sets.build(known, str(folder), tmp_path / "cache")
+    found = {record.modality for record in corpus.source("isles2022", "test") if record.regions}
+    assert found == {"mri (dwi)", "mri (adc)"}
+    (session / "sub-strokecase0001_ses-0001_adc.nii.gz").unlink()
+    assert ["diffusion coefficient" in line for line in eval_sets.missing(known, folder)] == [True]
+
+
 def test_no_two_classes_of_a_medmnist_set_are_one_label(tmp_path):
     sets = runpy.run_path(str(HOME / "medmnist.py"))["SETS"]
     shipped = ontology.load()

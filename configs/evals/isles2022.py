@@ -1,4 +1,8 @@
-"""ISLES 2022: stroke lesions in DWI and ADC, all subjects with public masks."""
+"""ISLES 2022: stroke lesions in DWI and ADC, all subjects with public masks.
+
+The release of the article has the volumes in folders of a session (dwi, anat), that of the challenge directly in it and
+below rawdata.
+"""
 
 import ml_collections
 
@@ -11,7 +15,8 @@ def get_eval() -> ml_collections.ConfigDict:
     known.page = "https://doi.org/10.5281/zenodo.7153326"
     known.licence = "CC BY 4.0"
     known.files = (
-        ("sub-*/ses-*/dwi/*_dwi.nii.gz|rawdata/sub-*/ses-*/dwi/*_dwi.nii.gz", "diffusion-weighted volumes"),
+        ("sub-*/ses-*/**/*_dwi.nii.gz|rawdata/sub-*/ses-*/**/*_dwi.nii.gz", "diffusion-weighted volumes"),
+        ("sub-*/ses-*/**/*_adc.nii.gz|rawdata/sub-*/ses-*/**/*_adc.nii.gz", "their maps of the diffusion coefficient"),
         ("derivatives/sub-*/ses-*/*_msk.nii.gz", "lesion masks"),
     )
     known.build = (
