@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from medp_clip_jax import definitions, prompt_kinds, results
@@ -17,7 +17,8 @@ from medp_clip_jax.errors import InputError
 from medp_clip_jax.ontology import Ontology
 
 SPLITS = ("splits.json", "../splits.json")  # which a build follows, too
-FIELDS = ("title", "page", "licence", "files", "build", "split", "kinds", "metrics", "sentences")
+OPTIONAL = ("images", "sentences")
+FIELDS = ("title", "page", "licence", "files", "build", "split", "kinds", "metrics", *OPTIONAL)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,33 +29,52 @@ class EvalSet:
     title: str
     page: str  # where it is described or found
     licence: str
-    files: tuple[tuple[str, str], ...]  # pattern below the folder (or several, with "|" between them), what it is
+    files: tuple[tuple[str, str, int], ...]  # pattern below the folder (or several, with "|"), what it is, how many
     build: tuple[str, ...]  # arguments of `python -m data.build` besides --input and --output
     split: str
     kinds: tuple[str, ...]  # prompt kinds and reference rows, as in `eval.kinds`
     metrics: tuple[str, ...]  # names in results.json that are reported of this set; the first is the usual one
-    sentences: Mapping[str, tuple[str, ...]]  # label -> what it is asked by, in place of the ontology's sentences
+    images: int = 0  # that the split holds as it is published; 0 where no source says it
+    sentences: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)  # label -> what it is asked by
+    partial: bool = False  # whether fewer files and images than were published are accepted, and named so
 
 
-def read(path: str) -> EvalSet:
-    """Reads `get_eval()` of a file, `FILE` or `FILE:ARGUMENT`; InputError where it is no definition."""
+def read(path: str, partial: bool = False) -> EvalSet:
+    """Reads `get_eval()` of a file, `FILE` or `FILE:ARGUMENT`; InputError where it is no definition.
+
+    With `partial` a part of the set will do, which name and title then say, and with them all results.
+    """
     found = definitions.read(path, "get_eval", FIELDS, "eval").to_dict()
-    needed = [field for field in FIELDS if field not in ("sentences",) and not found.get(field)]
+    needed = [field for field in FIELDS if field not in OPTIONAL and not found.get(field)]
     if needed:
         raise InputError(f"{path}: get_eval() leaves out {', '.join(needed)}")
     if unknown := sorted(set(found["kinds"]) - set(prompt_kinds.EVALUATED)):
         raise InputError(f"{path}: kinds: expected some of {', '.join(prompt_kinds.EVALUATED)}, got {unknown[0]!r}")
+    found["files"] = [_layout(path, entry) for entry in found["files"]]
     found["sentences"] = {label: tuple(texts) for label, texts in found.get("sentences", {}).items()}
     file, _, argument = path.partition(":")
     name = argument or pathlib.Path(file).stem
-    return EvalSet(name, **{field: tuple(v) if isinstance(v, list) else v for field, v in found.items()})
+    known = EvalSet(name, **{field: tuple(v) if isinstance(v, list) else v for field, v in found.items()})
+    if partial:
+        return dataclasses.replace(known, name=f"{name}-partial", title=f"{known.title} (partial)", partial=True)
+    return known
+
+
+def _layout(path: str, entry: Any) -> tuple[str, str, int]:
+    """An entry of `files` with its count, which is 1 where it has none."""
+    pattern, what, count = (*entry, 1)[:3] if isinstance(entry, (tuple, list)) and len(entry) in (2, 3) else ("", "", 0)
+    if not (isinstance(pattern, str) and isinstance(what, str) and isinstance(count, int) and pattern and count > 0):
+        raise InputError(
+            f"{path}: files: expected (pattern, what it is) or (pattern, what it is, count), got {entry!r}"
+        )
+    return pattern, what, count
 
 
 def missing(known: EvalSet, folder: pathlib.Path) -> list[str]:
     """What of the layout is not in the folder, a line each."""
     return [
         f"{pattern.replace('|', ' or ')}: {what}"
-        for pattern, what in known.files
+        for pattern, what, _ in known.files
         if next(_matching(folder, pattern), None) is None
     ]
 
@@ -69,8 +89,8 @@ def build(known: EvalSet, data: str, cache: pathlib.Path) -> Corpus:
     """The set as a corpus, built below `cache` from the folder `data` unless it is there already, of these very files.
 
     Raises:
-      InputError: the folder lacks something of the layout, which the message names; the build fails; or a label that
-        the definition has sentences for does not occur in what was built.
+      InputError: the folder lacks something of the layout, which the message names; it holds fewer files, the split
+        fewer images, or nothing of a label that is asked, and the set is not `partial`; or the build fails.
     """
     folder = pathlib.Path(data)
     if not folder.is_dir():
@@ -78,15 +98,31 @@ def build(known: EvalSet, data: str, cache: pathlib.Path) -> Corpus:
     if lines := missing(known, folder):
         listed = "; ".join(lines)
         raise InputError(f"{folder}: not as {known.title} is published ({known.page}); there is no {listed}")
+    names = [{str(path.relative_to(folder)) for path in _matching(folder, pattern)} for pattern, _, _ in known.files]
+    counted = zip(names, known.files, strict=True)
+    _check_whole(
+        known, folder, [f"{len(some)} of {count} {what}" for some, (_, what, count) in counted if len(some) < count]
+    )
     arguments = [*known.build, f"--input={folder.resolve()}"]
-    names = {str(path.relative_to(folder)) for pattern, _ in known.files for path in _matching(folder, pattern)}
-    state = [*arguments, *stamps(folder, names | set(SPLITS))]
+    state = [*arguments, *stamps(folder, set(SPLITS).union(*names))]
     digest = hashlib.sha256(json.dumps(state).encode()).hexdigest()[:8]
     corpus = ensure_corpus(cache / f"{known.name}-{digest}", arguments)
+    images = sum(corpus.count(source, known.split) for source in corpus.sources)
     occurs = {*corpus.label_counts(known.split), *corpus.image_label_counts(known.split)}
-    if absent := sorted(known.sentences.keys() - occurs):
-        raise InputError(f"{folder}: split {known.split!r} holds nothing of {', '.join(absent)}; is the copy complete?")
+    fewer = [f"{images} of {known.images} usable images of split {known.split!r}"] if images < known.images else []
+    _check_whole(known, folder, [*fewer, *(f"nothing of {label}" for label in sorted(known.sentences.keys() - occurs))])
     return corpus
+
+
+def _check_whole(known: EvalSet, folder: pathlib.Path, fewer: Sequence[str]) -> None:
+    """Says what the copy holds less of than was published; InputError unless a part is meant."""
+    if fewer and not known.partial:
+        raise InputError(
+            f"{folder}: holds {'; '.join(fewer)}: complete the copy of {known.title} ({known.page}), or evaluate the "
+            "part that is there by --partial, which the results are then called"
+        )
+    if fewer:
+        print(f"{known.title}: {'; '.join(fewer)}")
 
 
 class Asked(Ontology):

@@ -222,6 +222,7 @@ def define_flags() -> None:
     flags.DEFINE_string("checkpoint", hub.DEFAULT, "A training run, or a release: folder or name.")
     flags.DEFINE_string("data", None, "A corpus, or a folder of the region schema (images.jsonl, annotations.jsonl).")
     flags.DEFINE_string("eval", None, "Definition of a published set, configs/evals/NAME.py, in whose layout DATA is.")
+    flags.DEFINE_bool("partial", False, "With --eval: evaluate a part of the set, which the results are called then.")
     flags.DEFINE_string("split", None, "Split: test or that of --eval if not given; all of a folder without splits.")
     flags.DEFINE_string("output", None, "Where to write; evaluation/DATA-SPLIT in the run if not given.")
     flags.DEFINE_list("sources", [], "Sources of the corpus to evaluate; all if not given.")
@@ -234,7 +235,9 @@ def from_flags(argv: Sequence[str]) -> Opened:
         raise InputError(f"unexpected argument {argv[1]!r}: options start with -- (see --help)")
     if not FLAGS.checkpoint or not FLAGS.data:
         raise InputError("expected --data=CORPUS_OR_FOLDER, and --checkpoint=RUN_OR_RELEASE if not the shipped one")
-    known = eval_sets.read(FLAGS.eval) if FLAGS.eval else None
+    if FLAGS.partial and not FLAGS.eval:
+        raise InputError("--partial says that DATA is a part of a published set: expected --eval=configs/evals/NAME.py")
+    known = eval_sets.read(FLAGS.eval, FLAGS.partial) if FLAGS.eval else None
     FLAGS.split = FLAGS.split or (known.split if known else "test")
     run_dir = hub.locate(FLAGS.checkpoint)
     # Loading first: a wrong run folder should not cost the build of a corpus.

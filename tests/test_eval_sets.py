@@ -1,10 +1,13 @@
 """Every published evaluation set, on a tiny copy in its exact layout: found, built, and asked as it is defined."""
 
+import dataclasses
+import json
 import os
 import pathlib
 import runpy
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -18,11 +21,13 @@ from medp_clip_jax import eval_sets
 from medp_clip_jax.errors import InputError
 
 HOME = pathlib.Path(__file__).parents[1] / "configs/evals"
+# Sets of which no number is published, or another one for each version.
+UNCOUNTED = ("imed361m", "medmnist", "samed2d", "totalsegmentator_ct", "totalsegmentator_mri")
 SETS = sorted(path.stem for path in HOME.glob("*.py") if path.stem != "__init__")
 
 
-def definition(name):
-    return eval_sets.read(str(HOME / f"{name}.py"))
+def definition(name, partial=True):
+    return eval_sets.read(str(HOME / f"{name}.py"), partial)
 
 
 def test_every_definition_has_a_tiny_copy():
@@ -92,13 +97,39 @@ def test_what_is_missing_is_named_before_anything_is_built(name, tmp_path):
     (tmp_path / "copy").mkdir()
     with pytest.raises(InputError) as raised:
         eval_sets.build(known, str(tmp_path / "copy"), tmp_path / "cache")
-    for pattern, what in known.files:
+    for pattern, what, _ in known.files:
         assert what in str(raised.value) and pattern.split("|")[0] in str(raised.value)
     assert known.page in str(raised.value) and not (tmp_path / "cache").exists()
 
 
+@pytest.mark.parametrize("name", SETS)
+def test_fewer_files_than_were_published_are_refused(name, monkeypatch, tmp_path):
+    known, folder = definition(name, partial=False), COPIES[name](tmp_path / "copy")
+    counts_nothing = {"count": lambda *_: 0, "label_counts": lambda *_: {}, "image_label_counts": lambda *_: {}}
+    empty = types.SimpleNamespace(sources=("empty",), **counts_nothing)
+    monkeypatch.setattr(eval_sets, "ensure_corpus", lambda *_: empty)
+    counts = [(what, count) for _, what, count in known.files if count > 1]
+    if not counts and not known.images:
+        assert name in UNCOUNTED
+        return
+    with pytest.raises(InputError, match="complete the copy .* by --partial") as raised:
+        eval_sets.build(known, str(folder), tmp_path / "cache")
+    assert all(f"of {count} {what}" in str(raised.value) for what, count in counts)
+
+
+def test_a_part_is_evaluated_under_its_own_name(tmp_path, capsys):
+    whole, part, folder = definition("pcam", False), definition("pcam"), COPIES["pcam"](tmp_path / "copy")
+    with pytest.raises(InputError, match="holds 4 of 32768 usable images of split 'test': complete the copy"):
+        eval_sets.build(whole, str(folder), tmp_path / "cache")
+    corpus = eval_sets.build(part, str(folder), tmp_path / "cache")
+    assert corpus.directory.name.startswith("pcam-partial-") and corpus.count("pcam", "test") == 4
+    assert "PatchCamelyon (partial): 4 of 32768 usable images" in capsys.readouterr().out
+    assert eval_sets.headline(part, {}) == "PatchCamelyon (partial), split test"
+
+
 def test_an_incomplete_copy_is_refused(tmp_path):
-    known, folder = definition("nct_crc"), COPIES["nct_crc"](tmp_path / "copy")
+    known, folder = definition("nct_crc", partial=False), COPIES["nct_crc"](tmp_path / "copy")
+    known = dataclasses.replace(known, images=0)
     (folder / "TUM/TUM-TCGA-AAICEQFN.tif").rename(folder / "TUM/notes.txt")
     with pytest.raises(InputError, match="holds nothing of colorectal_adenocarcinoma_epithelium"):
         eval_sets.build(known, str(folder), tmp_path / "cache")
@@ -148,6 +179,11 @@ def test_a_set_is_built_once_and_again_where_its_files_change(monkeypatch, tmp_p
             "import ml_collections\ndef get_eval():\n    return ml_collections.ConfigDict({'title': 'x'})\n",
             "leaves out page, licence",
         ),
+        (
+            "import ml_collections\ndef get_eval():\n    return ml_collections.ConfigDict(dict(title='x', page='x', "
+            "licence='x', build=('x',), split='x', kinds=('none',), metrics=('x',), files=(('*.png',),)))\n",
+            r"files: expected \(pattern, what it is\) or .* got \('\*.png',\)",
+        ),
     ],
 )
 def test_a_file_that_is_no_definition_is_refused(text, message, tmp_path):
@@ -159,10 +195,11 @@ def test_a_file_that_is_no_definition_is_refused(text, message, tmp_path):
 def test_the_command_evaluates_a_set_and_reports_its_own_metrics(tmp_path):
     run, folder = tiny_run.write_run(tmp_path / "run"), COPIES["covid_ct"](tmp_path / "copy")
     command = [sys.executable, "-m", "medp_clip_jax.evaluate", f"--checkpoint={run}", f"--eval={HOME / 'covid_ct.py'}"]
-    done = subprocess.run([*command, f"--data={folder}"], capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, "--partial", f"--data={folder}"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "COVID-CT, split test" in done.stdout and "image/covid_ct/accuracy" in done.stdout
-    assert (run / "evaluation/covid_ct-test/results.json").is_file()
+    assert "COVID-CT (partial), split test" in done.stdout and "image/covid_ct/accuracy" in done.stdout
+    found = json.loads((run / "evaluation/covid_ct-partial-test/results.json").read_text())
+    assert found["data"]["name"].startswith("covid_ct-partial-")
     refused = subprocess.run([*command, f"--data={tmp_path}"], capture_output=True, text=True, check=False)
     assert refused.returncode == 2 and "Traceback" not in refused.stderr
     assert "not as COVID-CT is published" in refused.stderr and "CT_COVID.zip" in refused.stderr

@@ -11,8 +11,8 @@ def get_eval() -> ml_collections.ConfigDict:
     known.page = "https://amos22.grand-challenge.org"
     known.licence = "CC BY-NC-SA"
     known.files = (
-        ("imagesVa/*.nii.gz", "volumes of the validation part"),
-        ("labelsVa/*.nii.gz", "label maps"),
+        ("imagesVa/*.nii.gz", "volumes of the validation part", 120),
+        ("labelsVa/*.nii.gz", "label maps", 120),
     )
     known.build = (
         "--source=amos",

@@ -11,8 +11,8 @@ def get_eval() -> ml_collections.ConfigDict:
     known.page = "https://www.kaggle.com/datasets/ahmedhamada0/brain-tumor-detection"
     known.licence = "see its page"
     known.files = (
-        ("yes/*", "images with a tumour"),
-        ("no/*", "images without"),
+        ("yes/*", "images with a tumour", 1500),
+        ("no/*", "images without", 1500),
     )
     known.build = (
         "--source=class_folders",

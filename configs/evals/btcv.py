@@ -11,8 +11,8 @@ def get_eval() -> ml_collections.ConfigDict:
     known.page = "https://www.synapse.org/Synapse:syn3193805/wiki/217789"
     known.licence = "after registration with Synapse, not to be passed on"
     known.files = (
-        ("Training/img/*.nii.gz|img/*.nii.gz|imagesTr/*.nii.gz", "volumes"),
-        ("Training/label/*.nii.gz|label/*.nii.gz|labelsTr/*.nii.gz", "label maps"),
+        ("Training/img/*.nii.gz|img/*.nii.gz|imagesTr/*.nii.gz", "volumes", 30),
+        ("Training/label/*.nii.gz|label/*.nii.gz|labelsTr/*.nii.gz", "label maps", 30),
     )
     known.build = (
         "--source=btcv",

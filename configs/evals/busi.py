@@ -11,9 +11,9 @@ def get_eval() -> ml_collections.ConfigDict:
     known.page = "https://scholar.cu.edu.eg/?q=afahmy/pages/dataset"
     known.licence = "see its page"
     known.files = (
-        ("Dataset_BUSI_with_GT/benign/benign (*).png", "images, benign"),
-        ("Dataset_BUSI_with_GT/malignant/malignant (*).png", "images, malignant"),
-        ("Dataset_BUSI_with_GT/normal/normal (*).png", "images, normal"),
+        ("Dataset_BUSI_with_GT/benign/benign (*).png", "images, benign", 437),
+        ("Dataset_BUSI_with_GT/malignant/malignant (*).png", "images, malignant", 210),
+        ("Dataset_BUSI_with_GT/normal/normal (*).png", "images, normal", 133),
     )
     known.build = (
         "--source=class_folders",

@@ -37,6 +37,7 @@ def get_eval() -> ml_collections.ConfigDict:
         "--split=test",
     )
     known.split = "test"
+    known.images = 1000
     known.kinds = ("none",)
     known.metrics = image_metrics("chexpert_5x200")
     known.sentences = {

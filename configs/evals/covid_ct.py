@@ -11,8 +11,8 @@ def get_eval() -> ml_collections.ConfigDict:
     known.page = "https://github.com/UCSD-AI4H/COVID-CT"
     known.licence = "of the publishers of the figures"
     known.files = (
-        ("Images-processed/CT_COVID/*", "images with COVID-19 (unpack CT_COVID.zip)"),
-        ("Images-processed/CT_NonCOVID/*", "images without (unpack CT_NonCOVID.zip)"),
+        ("Images-processed/CT_COVID/*", "images with COVID-19 (unpack CT_COVID.zip)", 349),
+        ("Images-processed/CT_NonCOVID/*", "images without (unpack CT_NonCOVID.zip)", 397),
         ("Data-split/COVID/testCT_COVID.txt", "the official test list"),
         ("Data-split/NonCOVID/testCT_NonCOVID.txt", "the official test list"),
     )
@@ -24,6 +24,7 @@ def get_eval() -> ml_collections.ConfigDict:
         "--option=images=Images-processed",
     )
     known.split = "test"
+    known.images = 203
     known.kinds = ("none",)
     known.metrics = image_metrics("covid_ct")
     known.sentences = {

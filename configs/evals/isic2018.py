@@ -12,7 +12,7 @@ def get_eval() -> ml_collections.ConfigDict:
     known.licence = "CC BY-NC 4.0"
     known.files = (
         ("ISIC2018_Task3_Test_GroundTruth/ISIC2018_Task3_Test_GroundTruth.csv", "the test part's diagnoses"),
-        ("ISIC2018_Task3_Test_Input/*.jpg", "the test part's images"),
+        ("ISIC2018_Task3_Test_Input/*.jpg", "the test part's images", 1512),
     )
     known.build = (
         "--source=image_table",
@@ -35,6 +35,7 @@ def get_eval() -> ml_collections.ConfigDict:
         "--split=test",
     )
     known.split = "test"
+    known.images = 1512
     known.kinds = ("none",)
     known.metrics = image_metrics("isic2018")
     known.sentences = {

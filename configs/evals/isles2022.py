@@ -15,9 +15,13 @@ def get_eval() -> ml_collections.ConfigDict:
     known.page = "https://doi.org/10.5281/zenodo.7153326"
     known.licence = "CC BY 4.0"
     known.files = (
-        ("sub-*/ses-*/**/*_dwi.nii.gz|rawdata/sub-*/ses-*/**/*_dwi.nii.gz", "diffusion-weighted volumes"),
-        ("sub-*/ses-*/**/*_adc.nii.gz|rawdata/sub-*/ses-*/**/*_adc.nii.gz", "their maps of the diffusion coefficient"),
-        ("derivatives/sub-*/ses-*/*_msk.nii.gz", "lesion masks"),
+        ("sub-*/ses-*/**/*_dwi.nii.gz|rawdata/sub-*/ses-*/**/*_dwi.nii.gz", "diffusion-weighted volumes", 250),
+        (
+            "sub-*/ses-*/**/*_adc.nii.gz|rawdata/sub-*/ses-*/**/*_adc.nii.gz",
+            "their maps of the diffusion coefficient",
+            250,
+        ),
+        ("derivatives/sub-*/ses-*/*_msk.nii.gz", "lesion masks", 250),
     )
     known.build = (
         "--source=isles",

@@ -11,8 +11,8 @@ def get_eval() -> ml_collections.ConfigDict:
     known.page = "https://github.com/tampapath/lung_colon_image_set"
     known.licence = "see its page"
     known.files = (
-        ("lung_colon_image_set/colon_image_sets/colon_aca/*", "images of colon adenocarcinoma"),
-        ("lung_colon_image_set/colon_image_sets/colon_n/*", "images of benign colon tissue"),
+        ("lung_colon_image_set/colon_image_sets/colon_aca/*", "images of colon adenocarcinoma", 5000),
+        ("lung_colon_image_set/colon_image_sets/colon_n/*", "images of benign colon tissue", 5000),
     )
     known.build = (
         "--source=class_folders",

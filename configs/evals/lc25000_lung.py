@@ -11,9 +11,9 @@ def get_eval() -> ml_collections.ConfigDict:
     known.page = "https://github.com/tampapath/lung_colon_image_set"
     known.licence = "see its page"
     known.files = (
-        ("lung_colon_image_set/lung_image_sets/lung_aca/*", "images of lung adenocarcinoma"),
-        ("lung_colon_image_set/lung_image_sets/lung_n/*", "images of benign lung tissue"),
-        ("lung_colon_image_set/lung_image_sets/lung_scc/*", "images of lung squamous cell carcinoma"),
+        ("lung_colon_image_set/lung_image_sets/lung_aca/*", "images of lung adenocarcinoma", 5000),
+        ("lung_colon_image_set/lung_image_sets/lung_n/*", "images of benign lung tissue", 5000),
+        ("lung_colon_image_set/lung_image_sets/lung_scc/*", "images of lung squamous cell carcinoma", 5000),
     )
     known.build = (
         "--source=class_folders",

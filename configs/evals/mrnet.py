@@ -12,9 +12,9 @@ def get_eval() -> ml_collections.ConfigDict:
         ("valid-abnormal.csv", "the table of abnormal examinations"),
         ("valid-acl.csv", "the table of tears of the cruciate ligament"),
         ("valid-meniscus.csv", "the table of tears of a meniscus"),
-        ("valid/axial/*.npy", "axial stacks"),
-        ("valid/coronal/*.npy", "coronal stacks"),
-        ("valid/sagittal/*.npy", "sagittal stacks"),
+        ("valid/axial/*.npy", "axial stacks", 120),
+        ("valid/coronal/*.npy", "coronal stacks", 120),
+        ("valid/sagittal/*.npy", "sagittal stacks", 120),
     )
     known.build = ("--source=mrnet", "--option=name=mrnet", "--option=ids=keep")
     known.split = "val"

@@ -32,6 +32,7 @@ def get_eval() -> ml_collections.ConfigDict:
         "--split=test",
     )
     known.split = "test"
+    known.images = 7180
     known.kinds = ("none",)
     known.metrics = image_metrics("nct_crc")
     known.sentences = {

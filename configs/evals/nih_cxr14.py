@@ -16,7 +16,7 @@ def get_eval() -> ml_collections.ConfigDict:
         ("BBox_List_2017*.csv", "the table of boxes"),
         ("test_list.txt", "the official test list"),
         ("train_val_list.txt", "the official list of the other images"),
-        ("**/*.png", "images"),
+        ("**/*.png", "images, of which the test list names 25596", 25596),
     )
     known.build = (
         "--source=csv_boxes",
@@ -25,6 +25,7 @@ def get_eval() -> ml_collections.ConfigDict:
         "--option=normal=No Finding",
     )
     known.split = "test"
+    known.images = 25596
     known.kinds = ("box", "point", "crop", "none")
     known.metrics = (
         "image/nih_cxr14/auroc",

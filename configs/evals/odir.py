@@ -12,7 +12,7 @@ def get_eval() -> ml_collections.ConfigDict:
     known.licence = "see its page"
     known.files = (
         ("full_df.csv", "the table with a row per eye"),
-        ("preprocessed_images/*.jpg", "images"),
+        ("preprocessed_images/*.jpg", "images", 6392),
     )
     known.build = (
         "--source=image_table",

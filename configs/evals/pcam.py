@@ -24,6 +24,7 @@ def get_eval() -> ml_collections.ConfigDict:
         "--split=test",
     )
     known.split = "test"
+    known.images = 32768
     known.kinds = ("none",)
     known.metrics = image_metrics("pcam")
     known.sentences = {

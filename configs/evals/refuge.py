@@ -11,8 +11,8 @@ def get_eval() -> ml_collections.ConfigDict:
     known.page = "https://refuge.grand-challenge.org"
     known.licence = "see its page"
     known.files = (
-        ("Training400/Glaucoma/*.jpg", "images with glaucoma (unpack REFUGE-Training400.zip)"),
-        ("Training400/Non-Glaucoma/*.jpg", "images without"),
+        ("Training400/Glaucoma/*.jpg", "images with glaucoma (unpack REFUGE-Training400.zip)", 40),
+        ("Training400/Non-Glaucoma/*.jpg", "images without", 360),
     )
     known.build = (
         "--source=class_folders",

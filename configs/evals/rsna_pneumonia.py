@@ -12,7 +12,7 @@ def get_eval() -> ml_collections.ConfigDict:
     known.licence = "competition rules: academic research and education, not to be passed on"
     known.files = (
         ("stage_2_train_labels.csv", "the table of boxes"),
-        ("stage_2_train_images/*.dcm", "images"),
+        ("stage_2_train_images/*.dcm", "images", 26684),
     )
     known.build = (
         "--source=csv_boxes",
