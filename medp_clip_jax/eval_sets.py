@@ -17,7 +17,7 @@ from medp_clip_jax.errors import InputError
 from medp_clip_jax.ontology import Ontology
 
 SPLITS = ("splits.json", "../splits.json")  # which a build follows, too
-OPTIONAL = ("images", "sentences")
+OPTIONAL = ("images", "sentences", "templates")
 FIELDS = ("title", "page", "licence", "files", "build", "split", "kinds", "metrics", *OPTIONAL)
 
 
@@ -36,6 +36,7 @@ class EvalSet:
     metrics: tuple[str, ...]  # names in results.json that are reported of this set; the first is the usual one
     images: int = 0  # that the split holds as it is published; 0 where no source says it
     sentences: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)  # label -> what it is asked by
+    templates: tuple[str, ...] = ()  # sentences of the labels without, with {name} for what the ontology calls them
     partial: bool = False  # whether fewer files and images than were published are accepted, and named so
 
 
@@ -51,6 +52,8 @@ def read(path: str, partial: bool = False) -> EvalSet:
     if unknown := sorted(set(found["kinds"]) - set(prompt_kinds.EVALUATED)):
         raise InputError(f"{path}: kinds: expected some of {', '.join(prompt_kinds.EVALUATED)}, got {unknown[0]!r}")
     found["files"] = [_layout(path, entry) for entry in found["files"]]
+    if bare := [template for template in found.get("templates", ()) if "{name}" not in template]:
+        raise InputError(f"{path}: templates: expected {{name}} in each, got {bare[0]!r}")
     found["sentences"] = {label: tuple(texts) for label, texts in found.get("sentences", {}).items()}
     file, _, argument = path.partition(":")
     name = argument or pathlib.Path(file).stem
@@ -126,15 +129,16 @@ def _check_whole(known: EvalSet, folder: pathlib.Path, fewer: Sequence[str]) -> 
 
 
 class Asked(Ontology):
-    """An ontology whose labels are asked by the sentences of an evaluation set, where that has any."""
+    """An ontology whose labels are asked as an evaluation set asks them: by its sentences, else by its templates."""
 
-    def __init__(self, ontology: Ontology, sentences: Mapping[str, tuple[str, ...]]):
+    def __init__(self, ontology: Ontology, known: EvalSet):
         super().__init__(ontology.values(), ontology.tables, ontology.generated)
-        self._asked = dict(sentences)
+        self._known = known
 
     def sentences(self, node_id: str) -> tuple[str, ...]:
-        """See `Ontology.sentences`."""
-        return self._asked.get(node_id) or super().sentences(node_id)
+        """See `Ontology.sentences`, whose sentences are those of labels that the set says nothing of."""
+        templated = tuple(text.replace("{name}", self[node_id].name) for text in self._known.templates)
+        return self._known.sentences.get(node_id) or templated or super().sentences(node_id)
 
 
 def headline(known: EvalSet, metrics: Mapping[str, Any]) -> str:

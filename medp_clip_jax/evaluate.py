@@ -249,8 +249,8 @@ def from_flags(argv: Sequence[str]) -> Opened:
     else:
         corpus = eval_sets.build(known, FLAGS.data, output / "corpus")
     ontology = ontology_for(run_dir, corpus)
-    if known and known.sentences:
-        ontology = eval_sets.Asked(ontology, known.sentences)
+    if known:
+        ontology = eval_sets.Asked(ontology, known)
     return Opened(run_dir, model, params, processor, config, output, corpus, ontology, known)
 
 

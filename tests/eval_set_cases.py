@@ -175,13 +175,16 @@ def pcam(folder):
     return folder
 
 
-def medmnist(folder):
-    folder.mkdir()
+def medmnist(folder, name="pathmnist", classes=9, side=28):
+    """An image of each class in the test part; the labels of ChestMNIST are a mark for each finding."""
+    folder.mkdir(exist_ok=True)
     rng, arrays = np.random.default_rng(0), {}
-    for split, count in (("train", 3), ("val", 2), ("test", 9)):
-        arrays[f"{split}_images"] = rng.integers(0, 256, (count, 28, 28, 3), np.uint8)
-        arrays[f"{split}_labels"] = np.arange(count, dtype=np.uint8)[:, None]
-    np.savez(folder / "pathmnist.npz", **arrays)
+    shape = (side, side, side) if "3d" in name else (side, side)
+    for split, count in (("train", 3), ("val", 2), ("test", classes)):
+        arrays[f"{split}_images"] = rng.integers(0, 256, (count, *shape), np.uint8)
+        numbers = np.arange(count) % classes
+        arrays[f"{split}_labels"] = np.eye(classes)[numbers] if name == "chestmnist" else numbers[:, None]
+    np.savez(folder / f"{name}{'' if side == 28 else f'_{side}'}.npz", **arrays)
     return folder
 
 

@@ -9,14 +9,13 @@ import subprocess
 import sys
 import types
 
-import numpy as np
 import pytest
 import tiny_run
 from eval_set_cases import COPIES
 
 from data import ontology
+from data.build import adapter_sources, build_corpus
 from data.report import Report
-from data.sources.arrays import open_arrays
 from medp_clip_jax import eval_sets
 from medp_clip_jax.errors import InputError
 
@@ -48,14 +47,15 @@ def test_a_copy_in_the_published_layout_is_built_as_defined(name, tmp_path):
         normal = name in ("mrnet", "nih_cxr14")  # whose images may be without any finding, which is no class
         assert all(record.image_labels for record in records) != normal and any(r.image_labels for r in records)
         assert "no_finding" not in corpus.image_label_counts(known.split) or not normal
+        assert set(corpus.image_label_counts(known.split)) == set(known.sentences)
     if any(metric.startswith("region/") for metric in known.metrics):
         assert any(record.regions for record in records)
-    if known.sentences:
-        assert set(corpus.image_label_counts(known.split)) == set(known.sentences)
-        asked = eval_sets.Asked(corpus.ontology, known.sentences)
-        assert all(asked.sentences(label) == texts for label, texts in known.sentences.items())
-        other = next(label for label in asked if label not in known.sentences)
-        assert asked.sentences(other) == corpus.ontology.sentences(other)
+    assert known.templates or set(corpus.label_counts(known.split)) <= set(known.sentences)
+    asked = eval_sets.Asked(corpus.ontology, known)
+    assert all(asked.sentences(label) == texts for label, texts in known.sentences.items() if label in asked)
+    other = next(label for label in asked if label not in known.sentences)
+    templated = tuple(template.format(name=asked[other].name) for template in known.templates)
+    assert asked.sentences(other) == (templated or corpus.ontology.sentences(other))
 
 
 def test_both_releases_of_isles_are_accepted(tmp_path):
@@ -72,23 +72,46 @@ def test_both_releases_of_isles_are_accepted(tmp_path):
     assert ["diffusion coefficient" in line for line in eval_sets.missing(known, folder)] == [True]
 
 
-def test_no_two_classes_of_a_medmnist_set_are_one_label(tmp_path):
-    sets = runpy.run_path(str(HOME / "medmnist.py"))["SETS"]
-    shipped = ontology.load()
-    for name, (_, _, names) in sets.items():
-        known = eval_sets.read(f"{HOME / 'medmnist.py'}:{name}")
-        assert known.name == name and all(f"/{name}/" in metric for metric in known.metrics)
-        (tmp_path / name).mkdir()
-        numbers = np.arange(len(names), dtype=np.uint8)
-        arrays = {"test_images": np.zeros((len(names), 28, 28), np.uint8), "test_labels": numbers[:, None]}
-        np.savez(tmp_path / name / f"{name}_64.npz", **arrays)
-        assert eval_sets.missing(known, tmp_path / name) == []
-        options = dict(word.removeprefix("--option=").split("=", 1) for word in known.build[1:])
-        source = open_arrays(tmp_path / name, shipped, shipped, "", Report(), options)
-        labels = [example.image_labels for example in source.splits["test"]()]
-        assert len(set(labels)) == len(names) and all(len(each) == 1 for each in labels), name
-    with pytest.raises(InputError, match="no set 'pathmist' of MedMNIST"):
-        eval_sets.read(f"{HOME / 'medmnist.py'}:pathmist")
+def built_here(output, arguments):
+    """`ensure_corpus` without a process of its own."""
+    options = [word.removeprefix("--option=") for word in arguments if word.startswith("--option=")]
+    stated = dict(word.removeprefix("--").split("=", 1) for word in arguments if not word.startswith("--option="))
+    shipped, report = ontology.load(), Report()
+    path = pathlib.Path(stated["input"])
+    sources = adapter_sources(stated["source"], path, shipped, stated.get("split", ""), report, options)
+    return build_corpus(output, sources, shipped, report)
+
+
+MEDMNIST = runpy.run_path(str(HOME / "medmnist.py"))["SETS"]
+
+
+@pytest.mark.parametrize("name", MEDMNIST)
+def test_each_set_of_medmnist_is_built_as_defined(name, monkeypatch, tmp_path):
+    monkeypatch.setattr(eval_sets, "ensure_corpus", built_here)
+    known, names = eval_sets.read(f"{HOME / 'medmnist.py'}:{name}", partial=True), MEDMNIST[name][-1]
+    assert all(f"/{name}/" in metric for metric in known.metrics)
+    folder = COPIES["medmnist"](tmp_path / "copy", name, len(names))
+    corpus = eval_sets.build(known, str(folder), tmp_path / "cache")
+    slices = 3 if "3d" in name else 1
+    assert corpus.image_label_counts("test") == dict.fromkeys(known.sentences, slices) and len(names) > 1
+    records = corpus.source(name, "test")
+    assert [record.image_labels for record in records] == [(label,) for label in names for _ in range(slices)]
+    assert len({record.group for record in records}) == len(names)
+
+
+def test_a_size_of_medmnist_is_chosen_by_its_name(monkeypatch, tmp_path):
+    monkeypatch.setattr(eval_sets, "ensure_corpus", built_here)
+    folder = COPIES["medmnist"](tmp_path / "copy")
+    COPIES["medmnist"](folder, side=64)
+    for name, side in (("pathmnist", 28), ("pathmnist_64", 64)):
+        known = eval_sets.read(f"{HOME / 'medmnist.py'}:{name}", partial=True)
+        corpus = eval_sets.build(known, str(folder), tmp_path / "cache")
+        assert {record.width for record in corpus.source("pathmnist", "test")} == {side}
+        assert known.metrics[0] == "image/pathmnist/accuracy" and known.name == f"{name}-partial"
+    assert eval_sets.missing(eval_sets.read(f"{HOME / 'medmnist.py'}:pathmnist_224"), folder)
+    for name, message in (("pathmist", "no set 'pathmist' of MedMNIST"), ("organmnist3d_128", "which is of 28 px, or")):
+        with pytest.raises(InputError, match=message):
+            eval_sets.read(f"{HOME / 'medmnist.py'}:{name}")
 
 
 @pytest.mark.parametrize("name", SETS)

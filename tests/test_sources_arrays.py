@@ -45,6 +45,29 @@ def test_medmnist(tmp_path, shape):
             assert example.image_labels == (("liver", "spleen")[i % 2],)
 
 
+def test_middle_slices_of_volumes_are_images_of_a_group(tmp_path):
+    folder, arrays = npz(tmp_path / "set", shape=(6, 8, 9))
+    source = opened(open_arrays, folder, only="", classes="0=liver,1=spleen", slices="3")
+    found = examples(source, "test")
+    assert [(e.image_id, e.group) for e in found] == [
+        (f"test/{i}/{at}", f"test/{i}") for i in range(3) for at in range(3)
+    ]
+    for i, example in enumerate(found):
+        pixels = arrays["test_images"][i // 3][2 + i % 3]
+        np.testing.assert_array_equal(decode_image(example.image)[..., 0], pixels)
+        assert example.image_labels == (("liver", "spleen")[i // 3 % 2],)
+
+
+def test_volumes_without_slices_and_more_slices_than_there_are_are_told(tmp_path, capsys):
+    folder, _ = npz(tmp_path / "set", shape=(2, 8, 9))
+    for options, count, message in (
+        ({}, 0, "take slices by --option=slices=3"),
+        ({"slices": "5"}, 2 * 3, "it has 2 slices, fewer than --option=slices"),
+    ):
+        found = examples(opened(open_arrays, folder, only="", classes="0=liver,1=spleen", **options), "test")
+        assert len(found) == count and any(message in line for line in told(capsys))
+
+
 def test_several_labels_per_image_and_classes_that_are_left_out(tmp_path):
     folder, arrays = npz(tmp_path / "set", classes=3)
     arrays["test_labels"] = np.array([[1, 1, 0], [0, 0, 1], [0, 0, 0]])

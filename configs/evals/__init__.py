@@ -1,4 +1,4 @@
-"""What definitions of evaluation sets share: how regions are asked, the metrics of each kind of question, and names."""
+"""What definitions of evaluation sets share: how regions are asked, the metrics of each question, names, sentences."""
 
 from collections.abc import Mapping
 
@@ -11,6 +11,11 @@ REGION_METRICS = tuple(
 def image_metrics(source: str) -> tuple[str, ...]:
     """Metrics of a choice between labels of whole images, of the source that the build makes."""
     return tuple(f"image/{source}/{name}" for name in ("accuracy", "balanced_accuracy", "auroc"))
+
+
+def asked(names: Mapping[str, str], *templates: str) -> dict[str, tuple[str, ...]]:
+    """The sentences of labels: each template with what the label is called in them, for `{name}`."""
+    return {label: tuple(template.format(name=name) for template in templates) for label, name in names.items()}
 
 
 def classes(names: Mapping[str, str]) -> str:

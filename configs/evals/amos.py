@@ -2,7 +2,25 @@
 
 import ml_collections
 
-from configs.evals import REGION_KINDS, REGION_METRICS
+from configs.evals import REGION_KINDS, REGION_METRICS, asked
+
+ORGANS = {
+    "spleen": "spleen",
+    "kidney_right": "right kidney",
+    "kidney_left": "left kidney",
+    "gallbladder": "gallbladder",
+    "esophagus": "esophagus",
+    "liver": "liver",
+    "stomach": "stomach",
+    "aorta": "aorta",
+    "inferior_vena_cava": "inferior vena cava",
+    "pancreas": "pancreas",
+    "adrenal_gland_right": "right adrenal gland",
+    "adrenal_gland_left": "left adrenal gland",
+    "duodenum": "duodenum",
+    "urinary_bladder": "urinary bladder",
+    "prostate_or_uterus": "prostate or uterus",
+}
 
 
 def get_eval() -> ml_collections.ConfigDict:
@@ -21,4 +39,5 @@ def get_eval() -> ml_collections.ConfigDict:
     known.split = "val"
     known.kinds = REGION_KINDS
     known.metrics = REGION_METRICS
+    known.sentences = asked(ORGANS, "the {name}", "the {name} in a scan of the abdomen")
     return known

@@ -2,7 +2,23 @@
 
 import ml_collections
 
-from configs.evals import REGION_KINDS, REGION_METRICS
+from configs.evals import REGION_KINDS, REGION_METRICS, asked
+
+ORGANS = {
+    "spleen": "spleen",
+    "kidney_right": "right kidney",
+    "kidney_left": "left kidney",
+    "gallbladder": "gallbladder",
+    "esophagus": "esophagus",
+    "liver": "liver",
+    "stomach": "stomach",
+    "aorta": "aorta",
+    "inferior_vena_cava": "inferior vena cava",
+    "portal_vein_and_splenic_vein": "portal vein and splenic vein",
+    "pancreas": "pancreas",
+    "adrenal_gland_right": "right adrenal gland",
+    "adrenal_gland_left": "left adrenal gland",
+}
 
 
 def get_eval() -> ml_collections.ConfigDict:
@@ -22,4 +38,5 @@ def get_eval() -> ml_collections.ConfigDict:
     known.split = "test"
     known.kinds = REGION_KINDS
     known.metrics = REGION_METRICS
+    known.sentences = asked(ORGANS, "the {name}", "the {name} in a CT scan of the abdomen")
     return known

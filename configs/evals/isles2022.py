@@ -31,4 +31,7 @@ def get_eval() -> ml_collections.ConfigDict:
     known.split = "test"
     known.kinds = REGION_KINDS
     known.metrics = REGION_METRICS
+    known.sentences = {
+        "stroke_lesion": ("an ischemic stroke lesion of the brain", "a diffusion MRI scan showing an infarct"),
+    }
     return known

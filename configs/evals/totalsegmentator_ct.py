@@ -22,4 +22,5 @@ def get_eval() -> ml_collections.ConfigDict:
     known.split = "test"
     known.kinds = REGION_KINDS
     known.metrics = REGION_METRICS
+    known.templates = ("{name}", "{name} in a CT scan")
     return known

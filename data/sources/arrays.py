@@ -1,7 +1,8 @@
 """Adapter for images in arrays: MedMNIST's .npz files and PatchCamelyon's .h5 files.
 
 MedMNIST (Yang et al., Sci Data 2023): pathmnist.npz and the like with `train_images` uint8 [n, side, side(, 3)] and
-`train_labels` [n, 1], or [n, classes] of 0 and 1, for train, val and test. PatchCamelyon (arXiv 1806.03962): files such
+`train_labels` [n, 1], or [n, classes] of 0 and 1, for train, val and test; the images of its 3-D sets are volumes
+[n, side, side, side], of which slices along the first side are read. PatchCamelyon (arXiv 1806.03962): files such
 as camelyonpatch_level_2_split_test_x.h5 with `x` [n, 96, 96, 3] and _y.h5 with `y` [n, 1, 1, 1].
 """
 
@@ -19,7 +20,7 @@ from data.report import Report
 from data.sources import Source, rows, splits
 from data.sources.class_table import read_classes
 from data.sources.files import matching, relative, shown
-from data.sources.options import COMMON, provenance
+from data.sources.options import COMMON, number, provenance
 from data.sources.pictures import BadRecord, Picture, picture_of
 from data.sources.rows import Row
 from medp_clip_jax.errors import InputError
@@ -28,6 +29,7 @@ from medp_clip_jax.ontology import Ontology
 VERSION = 1
 OPTIONS = COMMON | {
     "files": "the .npz file, or a pattern of the _x.h5 files, below --input; default: the only .npz, else **/*_x.h5",
+    "slices": "of volumes: how many slices around the middle are images, which are a group then; default: no volumes",
     "classes": "what the numbers are called, as 0=adipose tissue,1=background (nothing: left out). Required",
 }
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
@@ -49,7 +51,8 @@ def open_arrays(
     classes = read_classes(stated.get("classes", ""), path)
     if not classes.values:
         raise InputError(f"{shown(path)}: nothing says what the classes are: give --option=classes=0=NAME,1=NAME")
-    found = _rows(path, _files(path, stated), classes.values)
+    slices = int(number(stated, "slices", 0))
+    found = _rows(path, _files(path, stated), classes.values, slices)
     gathered = rows.gather(found, path.resolve().name, path, only, stated, report)
     recipe, told = [VERSION, sorted(classes.values.items())], provenance(stated, annotation="unknown")
     return rows.open_source(
@@ -72,7 +75,7 @@ def _files(path: pathlib.Path, stated: Mapping[str, str]) -> list[pathlib.Path]:
     return found
 
 
-def _rows(folder: pathlib.Path, files: list[pathlib.Path], classes: Mapping[int, str]) -> Iterator[Row]:
+def _rows(folder: pathlib.Path, files: list[pathlib.Path], classes: Mapping[int, str], slices: int) -> Iterator[Row]:
     for file in files:
         place = shown(relative(file, folder))
         for split, key, labels in _labels(file):
@@ -85,14 +88,17 @@ def _rows(folder: pathlib.Path, files: list[pathlib.Path], classes: Mapping[int,
                 named = [classes[int(n)] for n in numbers]
                 if named and not any(named):
                     continue
-                yield Row(
-                    place=place,
-                    image_id=f"{key.removesuffix('_images')}/{index}",
-                    image=relative(file, folder),
-                    split=split,
-                    image_labels=tuple(dict.fromkeys(filter(None, named))),
-                    detail=[key, index],
-                )
+                row_id = f"{key.removesuffix('_images')}/{index}"
+                for at in range(slices or 1):
+                    yield Row(
+                        place=place,
+                        image_id=f"{row_id}/{at}" if slices else row_id,
+                        image=relative(file, folder),
+                        group=row_id if slices else "",
+                        split=split,
+                        image_labels=tuple(dict.fromkeys(filter(None, named))),
+                        detail=[key, index, *([at - slices // 2] if slices else [])],
+                    )
 
 
 def _labels(file: pathlib.Path) -> Iterator[tuple[str, str, np.ndarray]]:
@@ -116,16 +122,23 @@ def _labels(file: pathlib.Path) -> Iterator[tuple[str, str, np.ndarray]]:
 
 def _picture(path: pathlib.Path, row: Row, where: str) -> Picture:
     """An image of an array as a PNG; BadRecord if it cannot be used."""
-    key, index = row.detail
+    key, index, *offset = row.detail
     try:
         pixels = np.asarray(_images(str(path), key)[index])
+        if offset and pixels.ndim == 3:
+            at = len(pixels) // 2 + offset[0]
+            if not 0 <= at < len(pixels):
+                raise IndexError(f"it has {len(pixels)} slices, fewer than --option=slices")
+            pixels = pixels[at]
     except (*_DAMAGED, IndexError) as error:
         raise BadRecord(
             "unreadable image", f"{where}: {' '.join(str(error).split())}: take the original file"
         ) from error
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[-1] != 3):
         raise BadRecord(
-            "unreadable image", f"{where}: expected uint8 [side, side(, 3)], got {pixels.dtype} {pixels.shape}"
+            "unreadable image",
+            f"{where}: expected uint8 [side, side(, 3)], got {pixels.dtype} {pixels.shape}; of volumes, which are "
+            "[side, side, side], take slices by --option=slices=3",
         )
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
