@@ -20,12 +20,18 @@ def _images(folder, *paths):
 
 
 def covid_ct(folder):
-    for label, names in (("COVID", ("a 1.png", "b.png")), ("NonCOVID", ("1.jpg", "2.png"))):
+    tables = {"COVID": "File name,Patient ID,Age", "NonCOVID": "image name,caption,patient id"}
+    for label, names in (("COVID", ("a 1.png", "b.png", "b%1.png")), ("NonCOVID", ("1.jpg", "2.png", "3.jpg"))):
         _images(folder, *(f"Images-processed/CT_{label}/{name}" for name in names))
-        for split, name in zip(("train", "test"), names, strict=True):
+        for split, listed in (("train", names[:1]), ("test", names[1:])):
             path = folder / f"Data-split/{label}/{split}CT_{label}.txt"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(f"{name}\n")
+            path.write_text("\n".join(listed) + "\n")
+        rows = [
+            f"{name},Patient {i},57" if label == "COVID" else f"{name},x,Patient {i}" for i, name in enumerate(names)
+        ]
+        rows[2] = rows[2].replace("Patient 2", "Patient 1")
+        (folder / f"{'Non' * (label == 'NonCOVID')}COVID-CT-MetaInfo.csv").write_text("\n".join([tables[label], *rows]))
     return folder
 
 

@@ -58,6 +58,19 @@ def test_a_copy_in_the_published_layout_is_built_as_defined(name, tmp_path):
     assert asked.sentences(other) == (templated or corpus.ontology.sentences(other))
 
 
+def test_groups_of_covid_ct_are_its_patients(monkeypatch, tmp_path):
+    monkeypatch.setattr(eval_sets, "ensure_corpus", built_here)
+    known, folder = definition("covid_ct"), COPIES["covid_ct"](tmp_path / "copy")
+    records = eval_sets.build(known, str(folder), tmp_path / "cache").source("covid_ct", "test")
+    groups = {record.image_id: record.group for record in records}
+    assert groups == {
+        "CT_COVID/b.png": "COVID-CT-MetaInfo/Patient 1",
+        "CT_COVID/b%1.png": "COVID-CT-MetaInfo/Patient 1",
+        "CT_NonCOVID/2.png": "NonCOVID-CT-MetaInfo/Patient 1",
+        "CT_NonCOVID/3.jpg": "NonCOVID-CT-MetaInfo/Patient 1",
+    }
+
+
 def test_both_releases_of_isles_are_accepted(tmp_path):
     known, folder = definition("isles2022"), COPIES["isles2022"](tmp_path / "copy")
     session = folder / "rawdata/sub-strokecase0001/ses-0001"

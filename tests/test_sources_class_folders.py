@@ -103,3 +103,17 @@ def test_errors(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no image of this format"):
         opened(open_class_folders, tmp_path / "empty")
+
+
+def test_patients_of_a_table_are_groups(tmp_path):
+    folder = write(tmp_path / "set", "yes/a.png", "yes/b.png", "no/c.png", "no/d7.png")
+    (folder / "patients.csv").write_text("Image name,Patient ID\na.png,1\nb,1\nc.png,\n")
+    options = {"classes": "yes=liver,no=no finding", "patients": "*.csv", "group": r"(d)\d"}
+    found = {example.image_id: example.group for example in examples(opened(open_class_folders, folder, **options))}
+    one = "patients/1"
+    assert found == {"yes/a.png": one, "yes/b.png": one, "no/c.png": "no/c.png", "no/d7.png": "d"}
+    with pytest.raises(InputError, match="patients=x.csv: no such file"):
+        opened(open_class_folders, folder, **options | {"patients": "x.csv"})
+    (folder / "patients.csv").write_text("Image name,who\na.png,1\n")
+    with pytest.raises(InputError, match="no column for the patient: expected patientid or .* found Image name, who"):
+        opened(open_class_folders, folder, **options)

@@ -1,4 +1,4 @@
-"""COVID-CT (arXiv 2003.13865): is there COVID-19 in a slice? The official test lists."""
+"""COVID-CT (arXiv 2003.13865): is there COVID-19 in a slice? The official test lists; groups are patients."""
 
 import ml_collections
 
@@ -13,6 +13,8 @@ def get_eval() -> ml_collections.ConfigDict:
     known.files = (
         ("Images-processed/CT_COVID/*", "images with COVID-19 (unpack CT_COVID.zip)", 349),
         ("Images-processed/CT_NonCOVID/*", "images without (unpack CT_NonCOVID.zip)", 397),
+        ("COVID-CT-MetaInfo.csv", "the table of patients with COVID-19 (save COVID-CT-MetaInfo.xlsx as .csv)"),
+        ("NonCOVID-CT-MetaInfo.csv", "the table of patients without"),
         ("Data-split/COVID/testCT_COVID.txt", "the official test list"),
         ("Data-split/NonCOVID/testCT_NonCOVID.txt", "the official test list"),
     )
@@ -22,6 +24,7 @@ def get_eval() -> ml_collections.ConfigDict:
         "--option=modality=ct",
         "--option=anatomy=chest",
         "--option=images=Images-processed",
+        "--option=patients=*COVID-CT-MetaInfo.csv",
     )
     known.split = "test"
     known.images = 203

@@ -1,4 +1,7 @@
-"""NCT-CRC: nine tissues of colorectal cancer, in the 7,180 images of patients of their own (CRC-VAL-HE-7K)."""
+"""NCT-CRC: nine tissues of colorectal cancer, in the 7,180 images of patients of their own (CRC-VAL-HE-7K).
+
+Groups are images, so that intervals are too narrow: which of the 50 patients one is of, neither names nor a table say.
+"""
 
 import ml_collections
 

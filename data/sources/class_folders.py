@@ -1,7 +1,8 @@
 """Adapter for images in one folder per class, as of COVID-CT, Br35H, Chest CT-Scan and most classification sets.
 
 Layouts: CLASS/x.png and SPLIT/CLASS/x.png, with any folders below, CLASS/SPLIT/x.png, and ANY/SPLIT/CLASS/x.png.
-COVID-CT has its official splits as lists of file names in Data-split/*/*.txt, with the split in the list's name.
+COVID-CT has its official splits as lists of file names in Data-split/*/*.txt, with the split in the list's name, and
+its patients in tables of file names, COVID-CT-MetaInfo.csv and NonCOVID-CT-MetaInfo.csv.
 """
 
 import fnmatch
@@ -28,9 +29,14 @@ OPTIONS = (
         "images": "folder that holds the class folders, below --input; default: --input itself",
         "classes": "what the folders are called: a table, or yes=brain tumor,no=no tumor,pred= (nothing: left out)",
         "leave_out": "pattern of the names of files that are no images of a class, such as *_mask*",
+        "patients": "tables of file names and their patients, a pattern below --input, in place of `group`",
         "lists": "text files that list the images of a split, below --input; default: Data-split/**/*.txt",
     }
 )
+
+
+_IMAGE = ("image", "imagename", "filename", "file", "name")
+_PATIENT = ("patientid", "patient", "subjectid", "subject")
 
 
 def open_class_folders(
@@ -47,7 +53,7 @@ def open_class_folders(
     """
     stated = options or {}
     classes = read_classes(stated.get("classes", ""), path, stated.get("encoding", ""))
-    found = _rows(path, stated, classes, _lists(path, stated), report)
+    found = _rows(path, stated, classes, _lists(path, stated), _patients(path, stated, report), report)
     gathered = rows.gather(found, path.resolve().name, path, only, stated, report)
     recipe, told = (
         [VERSION, sorted(classes.names.items()), sorted(classes.values.items())],
@@ -71,8 +77,29 @@ def _lists(path: pathlib.Path, stated: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
+def _patients(path: pathlib.Path, stated: Mapping[str, str], report: Report) -> dict[str, str]:
+    """File name, with or without its suffix -> table and patient: numbers of two tables are not the same people.
+    InputError if the stated pattern finds no table, or one lacks a column."""
+    found: dict[str, str] = {}
+    files = matching(path, stated["patients"]) if stated.get("patients") else []
+    if stated.get("patients") and not files:
+        raise InputError(f"--option=patients={stated['patients']}: no such file in {shown(path)}")
+    for file in files:
+        for _, row in tables.read_table(file, report, encoding=stated.get("encoding", "")):
+            image = tables.cell(row, tables.column(row, _IMAGE, file, "the image"))
+            patient = tables.cell(row, tables.column(row, _PATIENT, file, "the patient"))
+            if image and patient:
+                found[image] = f"{shown(file.stem)}/{patient}"
+    return found
+
+
 def _rows(
-    path: pathlib.Path, stated: Mapping[str, str], classes: Classes, lists: Mapping[str, str], report: Report
+    path: pathlib.Path,
+    stated: Mapping[str, str],
+    classes: Classes,
+    lists: Mapping[str, str],
+    patients: Mapping[str, str],
+    report: Report,
 ) -> Iterator[Row]:
     root = path / stated["images"] if stated.get("images") else path
     expression = pattern(stated, "group")
@@ -101,7 +128,7 @@ def _rows(
             place=shown(place),
             image_id=shown(below),
             image=place,
-            group=group_of(expression, shown(below), ""),
+            group=patients.get(file.name) or patients.get(file.stem) or group_of(expression, shown(below), ""),
             split=listed or split,
             image_labels=(label,),
         )
