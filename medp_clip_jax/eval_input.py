@@ -40,7 +40,8 @@ def eval_table(corpus, split: str, sources: Sequence[str] | None = None) -> Eval
     records = [(name, i) for name in names for i in range(len(corpus.source(name, split)))]
     if not records:
         raise InputError(
-            f"no images in split {split!r} of {', '.join(names)}: name another split, or rebuild with --split={split}"
+            f"no images in split {split!r} of {', '.join(names)}: name another split; of a folder that is no corpus, "
+            "--split=all takes all images"
         )
     readers = {name: corpus.source(name, split) for name in names}
     images = [dataclasses.replace(readers[name][i], image=b"") for name, i in records]

@@ -36,6 +36,7 @@ from medp_clip_jax.ontology import Ontology
 from medp_clip_jax.prompt_kinds import EVALUATED
 
 FLAGS = flags.FLAGS
+WHOLE = "whole"  # the split that --split=all makes of a folder, whatever its splits.json says: none may be called "all"
 
 
 def run_evaluation(
@@ -134,8 +135,9 @@ def seen_labels(trained: Mapping[str, Any]) -> frozenset[str] | None:
 def open_data(path: str | os.PathLike[str], split: str, cache: str | os.PathLike[str]) -> Corpus:
     """Opens a corpus, or builds one from a folder of the region schema into the folder `cache`.
 
-    Without a splits.json the whole folder becomes the split asked for. The build is kept under a name that changes with
-    the folder's annotations, images and masks. InputError where `path` is neither, or its build fails.
+    Without a splits.json the whole folder becomes the split asked for, with one only as `WHOLE`. The build is kept
+    under a name that changes with the folder's annotations, images and masks. InputError where `path` is neither, or
+    its build fails.
     """
     path = pathlib.Path(path)
     if (path / MANIFEST).is_file():
@@ -150,7 +152,7 @@ def open_data(path: str | os.PathLike[str], split: str, cache: str | os.PathLike
         digest.update(listing.read_bytes())
         digest.update("\n".join(_stamps(listing)).encode())
     arguments = ["--source=folder", f"--input={path}"]
-    if not splits:
+    if not splits or split == WHOLE:
         arguments.append(f"--split={split}")
     return ensure_corpus(pathlib.Path(cache) / f"{path.resolve().name}-{digest.hexdigest()[:8]}", arguments)
 
@@ -223,7 +225,7 @@ def define_flags() -> None:
     flags.DEFINE_string("data", None, "A corpus, or a folder of the region schema (images.jsonl, annotations.jsonl).")
     flags.DEFINE_string("eval", None, "Definition of a published set, configs/evals/NAME.py, in whose layout DATA is.")
     flags.DEFINE_bool("partial", False, "With --eval: evaluate a part of the set, which the results are called then.")
-    flags.DEFINE_string("split", None, "Split: test or that of --eval if not given; all of a folder without splits.")
+    flags.DEFINE_string("split", None, "Split: test or that of --eval if not given; all: all images of a folder.")
     flags.DEFINE_string("output", None, "Where to write; evaluation/DATA-SPLIT in the run if not given.")
     flags.DEFINE_list("sources", [], "Sources of the corpus to evaluate; all if not given.")
 
@@ -239,6 +241,8 @@ def from_flags(argv: Sequence[str]) -> Opened:
         raise InputError("--partial says that DATA is a part of a published set: expected --eval=configs/evals/NAME.py")
     known = eval_sets.read(FLAGS.eval, FLAGS.partial) if FLAGS.eval else None
     FLAGS.split = FLAGS.split or (known.split if known else "test")
+    if FLAGS.split == "all" and not known and not (pathlib.Path(FLAGS.data) / MANIFEST).is_file():
+        FLAGS.split = WHOLE
     run_dir = hub.locate(FLAGS.checkpoint)
     # Loading first: a wrong run folder should not cost the build of a corpus.
     model, params, processor = api.load(run_dir)

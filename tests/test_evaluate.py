@@ -164,7 +164,7 @@ def test_a_release_is_evaluated_as_its_run_is_and_left_alone(monkeypatch, run, f
 
 
 def options(monkeypatch, **values):
-    defaults = dict.fromkeys(("checkpoint", "data", "eval", "split", "output", "kinds")) | {"sources": []}
+    defaults = dict.fromkeys(("checkpoint", "data", "eval", "partial", "split", "output", "kinds")) | {"sources": []}
     monkeypatch.setattr(evaluate, "FLAGS", types.SimpleNamespace(**{**defaults, **values}))
 
 
@@ -173,6 +173,7 @@ def options(monkeypatch, **values):
     [
         ({}, "expected --data=CORPUS_OR_FOLDER, and --checkpoint="),
         ({"checkpoint": "nowhere", "data": "x"}, "nowhere: no such directory"),
+        ({"checkpoint": "nowhere", "data": "x", "partial": True}, "--partial says .* expected --eval="),
         ({"checkpoint": "nowhere", "data": "x", "kinds": ["masks"]}, "--kinds: expected some of mask, .* got 'masks'"),
     ],
 )
@@ -221,6 +222,18 @@ def test_folders_are_built_once_and_as_their_splits_say(monkeypatch, tmp_path):
     assert opened(root / "listed")[0] != directory  # another split is another corpus
     (root / "listed" / "images.jsonl").write_text("{}\n{}\n")
     assert opened(root / "listed")[0] not in {call[0] for call in calls[:-1]}
+
+
+def test_all_of_a_folder_is_evaluated_whatever_its_splits_say(tmp_path):
+    run, folder = tiny_run.write_run(tmp_path / "run"), corpus_cases.write_folder(tmp_path / "root/own", images=3)
+    rows = [json.loads(line) for line in (folder / "images.jsonl").read_text().splitlines()]
+    assigned = {row["image_id"]: split for row, split in zip(rows, ("train", "test", "unused"), strict=True)}
+    (tmp_path / "root/splits.json").write_text(json.dumps({"own": assigned}))
+    command = [sys.executable, "-m", "medp_clip_jax.evaluate", f"--checkpoint={run}", f"--data={folder}", "--split=all"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    content = json.loads((run / "evaluation/own-whole/results.json").read_text())
+    assert content["data"]["split"] == "whole" and content["data"]["images"] == 2  # unused ones stay so
 
 
 def test_changed_pixels_are_another_corpus(monkeypatch, tmp_path):
