@@ -21,15 +21,15 @@ from medp_clip_jax.compare import METRICS
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.evaluators import outcomes, predictions
 from medp_clip_jax.prompt_kinds import EXACT
+from medp_clip_jax.sweep_cells import SETTING, Sweep, short
 
-SEED, SETTING = "seed", "setting"  # fields of a cell: seeds are put together, and a setting's title names its row
 SHOWN = ("region/mask/macro", "region/box/macro", "region/point/macro", "image/accuracy")
 REPLICATES = 1000
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One setting: its fields but the seed, the names of its finished cells, and each metric by seed."""
+    """One setting: what tells it from others (`Sweep.row`), the names of its finished cells, each metric by run."""
 
     setting: tuple[tuple[str, Any], ...]
     cells: list[str]
@@ -39,9 +39,8 @@ class Row:
 
     @property
     def name(self) -> str:
-        if self.setting and self.setting[0][0] == SETTING:
-            return str(self.setting[0][1])
-        return ", ".join(f"{field.rsplit('.', 1)[-1]} {value}" for field, value in self.setting) or "all"
+        told = zip(short([field for field, _ in self.setting]), self.setting, strict=True)
+        return ", ".join(str(value) if word == SETTING else f"{word} {value}" for word, (_, value) in told) or "all"
 
     def mean(self, metric: str) -> float:
         found = self.values.get(metric, [])
@@ -59,12 +58,7 @@ class Table:
     reference: str = ""  # the name of the row that the others are compared with
 
 
-def write(
-    output: pathlib.Path,
-    cells: Mapping[str, Mapping[str, Any]],
-    metrics: Sequence[str] = (),
-    kept: Mapping[str, dict[str, Any]] | None = None,
-) -> Table:
+def write(output: pathlib.Path, sweep: Sweep, kept: Mapping[str, dict[str, Any]] | None = None) -> Table:
     """Writes the three tables of the finished cells into `output`, and returns them as one.
 
     Finished are those with results in `output`, and those of which `kept` has the content from an earlier time.
@@ -72,12 +66,13 @@ def write(
     Raises:
       InputError: a results.json cannot be read.
     """
+    cells = sweep.cells
     here = {name: read_cell(output / name) for name in cells if (output / name / results.FILE).is_file()}
     either = {**(kept or {}), **here}
     contents = {name: either[name] for name in cells if name in either}
     found = sorted({metric for content in contents.values() for metric in content["metrics"]})
-    metrics = [metric for metric in metrics or SHOWN if metric in found] or found[:4]
-    rows = _rows(cells, contents)
+    metrics = [metric for metric in sweep.metrics or SHOWN if metric in found] or found[:4]
+    rows = _rows(sweep, contents)
     reference = next((row for row in rows if next(iter(cells)) in row.cells), None)
     ranked = rank(compared(rows, reference, contents) if reference else rows, metrics)
     table = Table(ranked, metrics, len(cells), contents, reference.name if reference else "")
@@ -232,12 +227,10 @@ def _cell(row: Row, metric: str) -> str:
     return f"{results.percent(row.mean(metric))}{spread}{star}"
 
 
-def _rows(cells: Mapping[str, Mapping[str, Any]], contents: Mapping[str, Any]) -> list[Row]:
+def _rows(sweep: Sweep, contents: Mapping[str, Any]) -> list[Row]:
     rows: dict[str, Row] = {}
     for name, content in contents.items():
-        fields = cells[name]
-        shown = {SETTING: fields[SETTING]} if SETTING in fields else fields
-        setting = tuple((field, value) for field, value in shown.items() if field != SEED)
+        setting = sweep.row(name)
         row = rows.setdefault(repr(setting), Row(setting, [], {}, {}))
         row.cells.append(name)
         for metric, value in content["metrics"].items():

@@ -10,11 +10,12 @@ from medp_clip_jax import cost, evidence, sweep_table, sweep_views
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.evaluators import predictions, region_recognition
 from medp_clip_jax.flops import step_flops
+from medp_clip_jax.sweep_cells import Sweep
 
 CELLS = {
     f"setting={title},seed={seed}": {"setting": title, "seed": seed} for title in ("ours", "crop") for seed in (0, 1)
 }
-METRICS = ["region/mask/macro", "region/crop/macro"]
+SWEEP = Sweep("", CELLS, ("region/mask/macro", "region/crop/macro"))
 WRONG = {("ours", "mask"): 0, ("ours", "box"): 3, ("ours", "point"): 6, ("crop", "crop"): 30}
 
 
@@ -47,7 +48,7 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep")
     for name, cell in CELLS.items():
         finished(folder / name, cell["setting"], smoke.get_config())
-    return sweep_table.write(folder, CELLS, METRICS)
+    return sweep_table.write(folder, SWEEP)
 
 
 def test_a_table_comes_back_from_its_file(made, tmp_path):
@@ -66,7 +67,7 @@ def test_a_table_comes_back_from_its_file(made, tmp_path):
             "2 cores (cpu)",
         )
     assert list(tmp_path.iterdir()) == [tmp_path / "a.json"]
-    again = sweep_table.write(tmp_path, CELLS, METRICS, evidence.kept(tmp_path / "a.json"))
+    again = sweep_table.write(tmp_path, SWEEP, evidence.kept(tmp_path / "a.json"))
     assert repr(again.rows) == repr(made.rows) and again.contents == made.contents
 
 
@@ -175,7 +176,7 @@ def test_a_page_is_its_template_with_tables(made, tmp_path):
 
 def test_a_sweep_without_finished_cells_is_an_empty_table(tmp_path):
     (tmp_path / "evidence").mkdir()
-    evidence.keep(tmp_path / "evidence" / "a.json", "configs/sweeps/a.py", sweep_table.write(tmp_path, CELLS, METRICS))
+    evidence.keep(tmp_path / "evidence" / "a.json", "configs/sweeps/a.py", sweep_table.write(tmp_path, SWEEP))
     template = tmp_path / "results.template.md"
     template.write_text("<!-- table: a -->\n\n<!-- differences: a macro -->\n")
     assert evidence.write_page(str(template)).read_text().count("0 of 4 cells") == 1

@@ -1,5 +1,6 @@
 """Sweeps: cells and their names, what is run again and what is not, and the table."""
 
+import itertools
 import json
 import os
 import pathlib
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import configs
-from medp_clip_jax import evidence, sweep, sweep_table
+from medp_clip_jax import evidence, sweep_cells, sweep_jobs, sweep_table
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.evaluators import predictions, region_recognition
 from medp_clip_jax.processes import EXIT_PREEMPTED
@@ -37,8 +38,10 @@ content = {"metrics": {"region/mask/macro": value}, "commit": "abc", "data": {"n
 """
 
 
-def made(**fields) -> sweep.Sweep:
-    return sweep.Sweep("configs/smoke.py", {sweep.cell_name(c): c for c in cells(**fields)}, ("region/mask/macro",))
+def made(**fields) -> sweep_cells.Sweep:
+    return sweep_cells.Sweep(
+        "configs/smoke.py", {sweep_cells.cell_name(c): c for c in cells(**fields)}, ("region/mask/macro",)
+    )
 
 
 def cells(fusions=("tokens", "late"), seeds=(0, 1)):
@@ -51,8 +54,8 @@ def run(grid, folder, jobs=1, kept=()):
     def command(module, given):
         return [sys.executable, "-c", PROGRAM, *given]
 
-    codes = sweep.run(grid, folder, jobs, lambda: seen.append(1), kept, command)
-    assert len(seen) == sum((folder / name / sweep.LOG).exists() for name in codes)
+    codes = sweep_jobs.run(grid, folder, jobs, lambda: seen.append(1), kept, command)
+    assert len(seen) == sum((folder / name / sweep_jobs.LOG).exists() for name in codes)
     return codes
 
 
@@ -63,13 +66,19 @@ def written(folder, body: str):
     return str(path)
 
 
+def finished(folder, value=0.5):
+    content = {"metrics": {"region/mask/macro": value}, "commit": "abc", "data": {"name": "d", "checksum": "1"}}
+    folder.mkdir()
+    (folder / "results.json").write_text(json.dumps(content))
+
+
 def test_a_grid_is_read_as_the_product_of_its_values(tmp_path):
     body = f"    s.config = 'configs/smoke.py'\n    s.grid = {GRID!r}\n"
     body += "    s.cells = ({'seed': 7},)\n    s.metrics = ('a',)\n"
-    found = sweep.read_sweep(written(tmp_path, body))
+    found = sweep_cells.read_sweep(written(tmp_path, body))
     names = ["fusion=tokens,seed=0", "fusion=tokens,seed=1", "fusion=late,seed=0", "fusion=late,seed=1", "seed=7"]
     assert list(found.cells) == names and found.metrics == ("a",)
-    module, given = sweep.arguments(found, found.cells["fusion=late,seed=1"], tmp_path)
+    module, given = sweep_cells.arguments(found, found.cells["fusion=late,seed=1"], tmp_path)
     assert module == "medp_clip_jax.train"
     assert given == [
         "--config=configs/smoke.py",
@@ -83,26 +92,66 @@ def test_settings_have_titles_and_several_fields(tmp_path):
     body = "    s.config = 'c.py'\n    s.grid = (('seed', (0, 1)),)\n"
     body += "    s.settings = (('MedP-CLIP', {}), ('alpha', {'model.fusion': 'alpha', 'train.steps': 7}))\n"
     body += "    s.cells = ({'setting': 'alpha', 'seed': 2, **s.settings[1][1]},)\n"  # one more seed of a row
-    found = sweep.read_sweep(written(tmp_path, body))
+    found = sweep_cells.read_sweep(written(tmp_path, body))
     titles = [f"setting={title},seed={seed}" for seed in (0, 1) for title in ("MedP-CLIP", "alpha")]
     titles.append("setting=alpha,seed=2")
     assert list(found.cells) == titles
     assert found.cells[titles[-1]] == found.cells["setting=alpha,seed=0"] | {"seed": 2}
-    _, given = sweep.arguments(found, found.cells["setting=alpha,seed=1"], tmp_path)
+    _, given = sweep_cells.arguments(found, found.cells["setting=alpha,seed=1"], tmp_path)
     assert sorted(given[1:-1]) == ["--config.model.fusion=alpha", "--config.seed=1", "--config.train.steps=7"]
-    assert sweep.arguments(found, found.cells["setting=MedP-CLIP,seed=0"], tmp_path)[1][1] == "--config.seed=0"
-    content = {"metrics": {"a": 0.5}, "commit": "abc", "data": {"name": "d", "checksum": "1"}}
+    assert sweep_cells.arguments(found, found.cells["setting=MedP-CLIP,seed=0"], tmp_path)[1][1] == "--config.seed=0"
     for name in titles:
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "results.json").write_text(json.dumps(content))
-    rows = sweep_table.write(tmp_path, found.cells).rows
+        finished(tmp_path / name)
+    rows = sweep_table.write(tmp_path, found).rows
     assert [(row.name, len(row.cells)) for row in rows] == [("MedP-CLIP", 2), ("alpha", 3)]
+
+
+def test_a_setting_crossed_with_another_field_is_a_row_each(tmp_path):
+    body = "    s.config = 'c.py'\n    s.grid = (('train.steps', (100, 200)), ('seed', (0, 1)), ('init', ('',)))\n"
+    body += "    s.settings = (('ours', {}), ('tau 0', {'loss.tau': 0.0}))\n"
+    path = written(tmp_path, body)
+    found = sweep_cells.read_sweep(path)
+    for name, cell in found.cells.items():
+        finished(tmp_path / name, cell["train.steps"] / 1000 + ("loss.tau" in cell) / 2)
+    rows = sweep_table.write(tmp_path, found).rows
+    assert [(row.name, len(row.cells), row.mean("region/mask/macro")) for row in rows] == [
+        ("tau 0, steps 200", 2, 0.7),
+        ("tau 0, steps 100", 2, 0.6),
+        ("ours, steps 200", 2, 0.2),
+        ("ours, steps 100", 2, 0.1),
+    ]
+    pathlib.Path(path).write_text(
+        pathlib.Path(path).read_text().replace("return s", "s.pooled = ('train.steps',); return s")
+    )
+    rows = sweep_table.write(tmp_path, sweep_cells.read_sweep(path)).rows
+    assert [(row.name, sorted(row.values["region/mask/macro"])) for row in rows] == [
+        ("tau 0", [0.6, 0.6, 0.7, 0.7]),
+        ("ours", [0.1, 0.1, 0.2, 0.2]),
+    ]
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(("data.corpus", "train.steps", "model.image.width", "model.text.width")),
+        st.lists(st.integers(0, 9), min_size=1, max_size=3, unique=True),
+    ),
+    st.booleans(),
+    st.data(),
+)
+def test_rows_are_told_apart_by_all_that_is_not_pooled(grid, titled, data):
+    cells = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    made = [{**({"setting": title} if titled else {}), **cell} for cell in cells for title in ("a", "b")[: 1 + titled]]
+    pooled = tuple(data.draw(st.sets(st.sampled_from(sorted(grid)))) if grid else ())
+    found = sweep_cells.Sweep("c", {sweep_cells.cell_name(cell): cell for cell in made}, (), tuple(grid), pooled)
+    keys = {repr([(f, v) for f, v in sorted(cell.items()) if f not in pooled]) for cell in found.cells.values()}
+    names = {sweep_table.Row(found.row(name), [], {}, {}).name for name in found.cells}
+    assert len({repr(found.row(name)) for name in found.cells}) == len(keys) == len(names)
 
 
 def test_evaluations_are_cells_too(tmp_path):
     body = "    s.grid = (('checkpoint', ('runs/a', 'runs/b')), ('data', ('d',)), ('kinds', (('mask', 'box'),)))\n"
-    found = sweep.read_sweep(written(tmp_path, body))
-    module, given = sweep.arguments(found, next(iter(found.cells.values())), tmp_path)
+    found = sweep_cells.read_sweep(written(tmp_path, body))
+    module, given = sweep_cells.arguments(found, next(iter(found.cells.values())), tmp_path)
     assert module == "medp_clip_jax.evaluate"
     assert given == ["--checkpoint=runs/a", "--data=d", "--kinds=mask,box", f"--output={tmp_path}"]
 
@@ -114,21 +163,26 @@ def test_evaluations_are_cells_too(tmp_path):
         ("    s.config = 'c'\n", "no cells"),
         ("    s.config = 'c'\n    s.settings = (('late', 3),)\n", "settings: expected pairs"),
         ("    s.config = 'c'\n    s.grid = (('seed', (1, 1)),)\n", "twice"),
+        (
+            "    s.config = 'c'\n    s.grid = (('a', (1,)),)\n    s.settings = (('b', {'a': 2}),)\n",
+            "'b' sets a, a field",
+        ),
+        ("    s.config = 'c'\n    s.grid = (('a', (1,)),)\n    s.pooled = ('b',)\n", "pooled: expected fields of the"),
         ("    s.grid = (('seed', (1, 2)),)\n", "a config to train, or a checkpoint"),
         ("    s.wrong = 1\n", "fields among"),
     ],
 )
 def test_what_is_no_sweep_is_refused_in_words(tmp_path, body, words):
     with pytest.raises(InputError, match=words):
-        sweep.read_sweep(written(tmp_path, body))
+        sweep_cells.read_sweep(written(tmp_path, body))
 
 
 def test_a_missing_file_or_function_is_named(tmp_path):
     with pytest.raises(InputError, match="No such file"):
-        sweep.read_sweep(str(tmp_path / "none.py"))
+        sweep_cells.read_sweep(str(tmp_path / "none.py"))
     (tmp_path / "empty.py").write_text("")
     with pytest.raises(InputError, match="get_sweep"):
-        sweep.read_sweep(str(tmp_path / "empty.py"))
+        sweep_cells.read_sweep(str(tmp_path / "empty.py"))
 
 
 def test_the_shipped_grids_can_be_read():
@@ -138,7 +192,7 @@ def test_the_shipped_grids_can_be_read():
     counts |= {"distillation_regions": 3}
     counts |= {"scaling_data_phantoms": 5, "scaling_models_phantoms": 5, "shipped_model": 3, "folds_regions": 27}
     for name, count in counts.items():
-        assert len(sweep.read_sweep(f"{folder / name}.py").cells) == count
+        assert len(sweep_cells.read_sweep(f"{folder / name}.py").cells) == count
 
 
 def test_settings_of_equal_compute_train_for_the_same_flops():
@@ -161,10 +215,10 @@ def test_settings_of_equal_compute_train_for_the_same_flops():
 
 @given(st.dictionaries(st.text(min_size=1, max_size=12), st.one_of(st.integers(), st.text(max_size=200)), min_size=1))
 def test_names_are_folders_and_tell_cells_apart(cell):
-    name = sweep.cell_name(cell)
-    assert "/" not in name and 0 < len(name) <= sweep.LONGEST + 9 and name not in (".", "..")
+    name = sweep_cells.cell_name(cell)
+    assert "/" not in name and 0 < len(name) <= sweep_cells.LONGEST + 9 and name not in (".", "..")
     key = next(iter(cell))
-    assert sweep.cell_name(cell | {key: f"{cell[key]}x"}) != name
+    assert sweep_cells.cell_name(cell | {key: f"{cell[key]}x"}) != name
 
 
 def test_finished_cells_are_not_run_again_and_failed_ones_are(tmp_path):
@@ -178,7 +232,7 @@ def test_finished_cells_are_not_run_again_and_failed_ones_are(tmp_path):
     (tmp_path / "fail").unlink()
     assert run(made(), tmp_path, jobs=2) == {"fusion=late,seed=0": 0, "fusion=late,seed=1": 0}
     assert run(made(), tmp_path) == {}
-    assert (tmp_path / "fusion=late,seed=1" / sweep.LOG).read_text().count("ran") == 2
+    assert (tmp_path / "fusion=late,seed=1" / sweep_jobs.LOG).read_text().count("ran") == 2
 
 
 def test_kept_cells_are_not_run(tmp_path):
@@ -189,7 +243,7 @@ def test_kept_cells_are_not_run(tmp_path):
 
 def test_cells_are_kept_as_long_as_their_configuration_is_the_same(tmp_path):
     found = made()
-    wanted = sweep.configurations(found)
+    wanted = sweep_cells.configurations(found)
     assert {name: (c.model.fusion, c.seed) for name, c in wanted.items()} == {
         name: (cell["model.fusion"], cell["seed"]) for name, cell in found.cells.items()
     }
@@ -199,7 +253,7 @@ def test_cells_are_kept_as_long_as_their_configuration_is_the_same(tmp_path):
     contents[same]["config"]["workdir"] = "elsewhere"
     contents[other]["config"]["train"]["steps"] += 1
     del contents[older]["config"]["eval"]["falsification"]  # which came later
-    table = sweep_table.write(tmp_path, found.cells, (), contents)
+    table = sweep_table.write(tmp_path, found, contents)
     assert [row.name for row in table.rows] == ["fusion tokens", "fusion late"]
     evidence.keep(tmp_path / "a.json", "a.py", table)
     assert set(evidence.finished(tmp_path / "a.json", wanted)) == set(contents) - {other}
@@ -207,10 +261,10 @@ def test_cells_are_kept_as_long_as_their_configuration_is_the_same(tmp_path):
     assert evidence.finished(tmp_path / "none" / "a.json", wanted) == {}
     renamed = {"the same": wanted[same], "another": wanted[other]}  # in another sweep
     assert evidence.finished(tmp_path / "b.json", renamed) == {"the same": evidence.kept(tmp_path / "a.json")[same]}
-    assert sweep.configurations(sweep.Sweep("", {"a": {"checkpoint": "r"}}, ())) == {}
+    assert sweep_cells.configurations(sweep_cells.Sweep("", {"a": {"checkpoint": "r"}}, ())) == {}
     for fields in ({"model.nothing": 1}, {"train.steps": "many"}):
         with pytest.raises(InputError, match="not fields of"):
-            sweep.configurations(sweep.Sweep("configs/smoke.py", {"a": fields}, ()))
+            sweep_cells.configurations(sweep_cells.Sweep("configs/smoke.py", {"a": fields}, ()))
 
 
 @pytest.mark.parametrize("deaf", [False, True], ids=["training", "evaluation"])
@@ -228,7 +282,7 @@ def test_a_stop_reaches_the_running_cells_and_begins_no_others(tmp_path, deaf):
     threading.Thread(target=when_both_run, daemon=True).start()
     codes = run(made(), tmp_path, jobs=2)
     assert set(codes.values()) == {EXIT_PREEMPTED} and len(codes) == 4
-    assert sum((tmp_path / name / sweep.LOG).exists() for name in codes) == 2
+    assert sum((tmp_path / name / sweep_jobs.LOG).exists() for name in codes) == 2
     assert signal.getsignal(signal.SIGTERM) is handlers
     (tmp_path / "wait").unlink()
     assert set(run(made(), tmp_path).values()) == {0}
@@ -236,14 +290,16 @@ def test_a_stop_reaches_the_running_cells_and_begins_no_others(tmp_path, deaf):
 
 def test_submitted_cells_are_submitted_once(tmp_path):
     launcher = f"{sys.executable} -c 'import sys; print(len(sys.argv))'"
-    assert sweep.submit(made(), tmp_path, launcher) == 4
-    assert (tmp_path / "fusion=late,seed=0" / sweep.SUBMITTED).read_text() == "5\n"
-    assert sweep.submit(made(), tmp_path, launcher) == 0
+    assert sweep_jobs.submit(made(), tmp_path, launcher) == 4
+    assert (tmp_path / "fusion=late,seed=0" / sweep_jobs.SUBMITTED).read_text() == "5\n"
+    assert sweep_jobs.submit(made(), tmp_path, launcher) == 0
     with pytest.raises(InputError, match="no such partition"):
-        sweep.submit(made(seeds=(5,)), tmp_path, f"{sys.executable} -c 'import sys; sys.exit(\"no such partition\")'")
-    assert not (tmp_path / "fusion=tokens,seed=5" / sweep.SUBMITTED).exists()
+        sweep_jobs.submit(
+            made(seeds=(5,)), tmp_path, f"{sys.executable} -c 'import sys; sys.exit(\"no such partition\")'"
+        )
+    assert not (tmp_path / "fusion=tokens,seed=5" / sweep_jobs.SUBMITTED).exists()
     with pytest.raises(InputError, match="evaluations"):
-        sweep.submit(sweep.Sweep("", {"a": {"checkpoint": "r"}}, ()), tmp_path, launcher)
+        sweep_jobs.submit(sweep_cells.Sweep("", {"a": {"checkpoint": "r"}}, ()), tmp_path, launcher)
 
 
 def result(folder, answers, value, commit="abc"):
@@ -263,7 +319,7 @@ def result(folder, answers, value, commit="abc"):
 
 
 def test_rows_are_ranked_seeds_are_averaged_and_differences_to_the_first_setting_are_marked(tmp_path):
-    grid = {sweep.cell_name(c): c for c in cells(fusions=("pool", "late", "tokens", "alpha"))}
+    grid = {sweep_cells.cell_name(c): c for c in cells(fusions=("pool", "late", "tokens", "alpha"))}
     for name, cell in grid.items():
         if cell["model.fusion"] == "alpha":
             continue  # not finished
@@ -277,7 +333,7 @@ def test_rows_are_ranked_seeds_are_averaged_and_differences_to_the_first_setting
             answers,
             {"late": 0.5, "tokens": 1.0, "pool": 0.98}[cell["model.fusion"]] - 0.01 * cell["seed"],
         )
-    rows = sweep_table.write(tmp_path, grid, ["region/mask/macro"]).rows
+    rows = sweep_table.write(tmp_path, sweep_cells.Sweep("", grid, ("region/mask/macro",))).rows
     assert [row.name for row in rows] == ["fusion tokens", "fusion pool", "fusion late"]
     assert [len(row.cells) for row in rows] == [2, 2, 2]
     text = (tmp_path / "results.md").read_text()
@@ -295,22 +351,22 @@ def test_rows_are_ranked_seeds_are_averaged_and_differences_to_the_first_setting
 
 
 def test_other_code_is_told(tmp_path):
-    grid = {sweep.cell_name(c): c for c in cells(fusions=("tokens",))}
+    grid = {sweep_cells.cell_name(c): c for c in cells(fusions=("tokens",))}
     for name, commit in zip(grid, ("abc", "def"), strict=True):
         result(tmp_path / name, lambda labels: labels, 1.0, commit)
-    sweep_table.write(tmp_path, grid)
+    sweep_table.write(tmp_path, sweep_cells.Sweep("", grid))
     assert "differ in code or data" in (tmp_path / "results.md").read_text()
 
 
 def test_without_any_result_there_is_an_empty_table_and_a_damaged_one_is_named(tmp_path):
-    grid = {sweep.cell_name(c): c for c in cells()}
-    assert sweep_table.write(tmp_path, grid).rows == []
+    grid = {sweep_cells.cell_name(c): c for c in cells()}
+    assert sweep_table.write(tmp_path, sweep_cells.Sweep("", grid)).rows == []
     assert "0 of 4 cells" in sweep_table.screen(tmp_path)
     folder = tmp_path / next(iter(grid))
     folder.mkdir()
     (folder / "results.json").write_text("{")
     with pytest.raises(InputError, match="start the sweep again"):
-        sweep_table.write(tmp_path, grid)
+        sweep_table.write(tmp_path, sweep_cells.Sweep("", grid))
 
 
 @pytest.mark.parametrize(

@@ -21,4 +21,5 @@ def get_sweep() -> ml_collections.ConfigDict:
         for title, fields in sweep.settings
         if title in baselines_regions.CLOSE
     )
+    sweep.pooled = ("data.corpus",)
     return sweep

@@ -1,0 +1,93 @@
+"""Runs the cells of a sweep: here, some at a time, or as a job each through a launcher."""
+
+import pathlib
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Collection
+from typing import Any
+
+from medp_clip_jax import results
+from medp_clip_jax.errors import InputError
+from medp_clip_jax.processes import EXIT_PREEMPTED
+from medp_clip_jax.sweep_cells import Sweep, arguments
+
+SUBMITTED, LOG = "submitted.txt", "log.txt"
+
+
+def run(
+    sweep: Sweep,
+    output: pathlib.Path,
+    jobs: int = 1,
+    finished: Callable[[], None] = lambda: None,
+    kept: Collection[str] = (),
+    command: Callable[[str, list[str]], list[str]] = lambda module, given: [sys.executable, "-m", module, *given],
+) -> dict[str, int]:
+    """Runs what is neither finished nor `kept`, `jobs` cells at a time, calling `finished` after each. Exit codes.
+
+    A stop signal is passed on to the running cells, which save; no others are begun then.
+    """
+    waiting = [name for name in sweep.cells if name not in kept and not (output / name / results.FILE).is_file()]
+    running: dict[str, subprocess.Popen] = {}
+    codes: dict[str, int] = {}
+    stopped: list[int] = []
+
+    def stop(number: int, _: Any) -> None:
+        stopped.append(number)
+        for process in running.values():
+            process.send_signal(signal.SIGTERM)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        while running or (waiting and not stopped):
+            while waiting and len(running) < jobs and not stopped:
+                name = waiting.pop(0)
+                folder = results.writable(output / name)
+                print(f"{time.strftime('%H:%M:%S')} {name}", flush=True)
+                with (folder / LOG).open("a") as log:
+                    whole = command(*arguments(sweep, sweep.cells[name], folder))
+                    # A group of its own: Ctrl-C reaches the cells through `stop` alone, and once.
+                    running[name] = subprocess.Popen(whole, stdout=log, stderr=log, process_group=0)
+                if stopped:  # while it began
+                    running[name].send_signal(signal.SIGTERM)
+            time.sleep(0.05)
+            for name in [name for name, process in running.items() if process.poll() is not None]:
+                codes[name] = running.pop(name).returncode
+                if stopped and codes[name] == -signal.SIGTERM:  # an evaluation, which has nothing to save
+                    codes[name] = EXIT_PREEMPTED
+                finished()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if stopped:
+        codes |= dict.fromkeys(waiting, EXIT_PREEMPTED)
+    return codes
+
+
+def submit(sweep: Sweep, output: pathlib.Path, launcher: str, kept: Collection[str] = ()) -> int:
+    """Calls `launcher` with the arguments of each training that is not finished, kept or submitted; how many were.
+
+    Raises:
+      InputError: these are evaluations, or the launcher refuses one, in its words.
+    """
+    if not sweep.config:
+        raise InputError("--submit: launchers start trainings; evaluations run here, with --jobs")
+    count = 0
+    for name, cell in sweep.cells.items():
+        folder = output / name
+        if name in kept or (folder / results.FILE).is_file() or (folder / SUBMITTED).is_file():
+            continue
+        results.writable(folder)
+        whole = [*shlex.split(launcher), *arguments(sweep, cell, folder)[1]]
+        try:
+            done = subprocess.run(whole, capture_output=True, text=True)
+        except OSError as error:
+            raise InputError(f"--submit={launcher}: {error.strerror}; expected a command such as sbatch") from error
+        if done.returncode:
+            raise InputError(f"--submit={launcher}: {name}: {(done.stderr or done.stdout).strip()[-300:]}")
+        (folder / SUBMITTED).write_text(done.stdout)
+        print(f"{name}: {done.stdout.strip()}", flush=True)
+        count += 1
+    return count
