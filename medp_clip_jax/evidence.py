@@ -1,10 +1,10 @@
 """What the tables of a page rest on, as JSON files to commit, and the page made from them.
 
 `medp_clip_jax.sweep --evidence=FOLDER` keeps of each finished cell its metrics, configuration, seed, commit, data
-checksum and machine in FOLDER/NAME.json, and which regions it named (`evaluators/outcomes.py`), with the paired
-differences that follow. A sweep takes the cells that are kept there for finished, its own and those of other sweeps
-with the same configuration (`finished`), so that it can be gone on with from a fresh clone. A page NAME.template.md in
-the folder above has lines such as
+checksum and machine in FOLDER/NAME.json, of an evaluation its fields, and which regions it named
+(`evaluators/outcomes.py`), with the paired differences that follow. A sweep takes the cells that are kept there for
+finished, its own and those of other sweeps with the same configuration or fields (`finished`), so that it can be gone
+on with from a fresh clone. A page NAME.template.md in the folder above has lines such as
 
     <!-- table: baselines_phantoms region/mask/macro region/box/macro -->
 
@@ -27,24 +27,29 @@ import math
 import os
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import ml_collections
 
 from medp_clip_jax import results, sweep_table, sweep_views
-from medp_clip_jax.config import first_difference, over_defaults
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.statistics import Interval
+from medp_clip_jax.sweep_match import Asked, difference, said
 
-PLACE = ("workdir", "compile_cache")  # where a cell ran
 FOLDER, SUFFIX = "evidence", ".template.md"
 DIRECTIVE = re.compile(r"^<!-- (table|differences|curve|datasets|labels): +(\S+) *(.*?) *-->$", re.MULTILINE)
 HEAD = "<!-- Made from {name} and {folder}/ by `python -m medp_clip_jax.sweep --page`; change those, not this. -->\n"
 
 
-def keep(path: pathlib.Path, definition: str, table: sweep_table.Table) -> None:
-    """Writes the table of the sweep that `definition` describes, whole or not at all."""
+def keep(path: pathlib.Path, definition: str, table: sweep_table.Table, cells: Collection[str] = ()) -> int:
+    """Writes the table of the sweep that `definition` describes, whole or not at all.
+
+    What is there stays where it has more of the sweep's `cells` than the table: how many, 0 where it was replaced.
+    """
+    before = len(set(kept(path)) & set(cells))
+    if before > len(table.contents):
+        return before
     rows = [
         {"setting": [list(pair) for pair in row.setting], "cells": row.cells, "differences": row.differences}
         for row in table.rows
@@ -56,21 +61,22 @@ def keep(path: pathlib.Path, definition: str, table: sweep_table.Table) -> None:
         "reference": table.reference,
         "rows": rows,
     }
-    regions, cells = {}, {}
+    regions, listed = {}, {}
     for name, cell in sorted(table.contents.items()):
-        cells[name] = cell
+        listed[name] = cell
         if cell.get("outcomes"):  # the regions of all cells are the same ones, as a rule
             stored = cell["outcomes"]["regions"]
             regions[stored["keys"]] = stored
-            cells[name] = {**cell, "outcomes": {**cell["outcomes"], "regions": stored["keys"]}}
+            listed[name] = {**cell, "outcomes": {**cell["outcomes"], "regions": stored["keys"]}}
     head = json.dumps(results.plain(content), indent=1, allow_nan=False).removesuffix("\n}")
     parts = [
         head,
-        *(f' "{title}": {{\n{_lines(part)}\n }}' for title, part in (("regions", regions), ("cells", cells))),
+        *(f' "{title}": {{\n{_lines(part)}\n }}' for title, part in (("regions", regions), ("cells", listed))),
     ]
     partial = path.with_suffix(".partial")
     partial.write_text(",\n".join(parts) + "\n}\n")
     os.replace(partial, path)
+    return 0
 
 
 def _lines(part: dict[str, Any]) -> str:
@@ -86,29 +92,19 @@ def kept(path: pathlib.Path) -> dict[str, dict[str, Any]]:
     return _content(path)["cells"] if path.is_file() else {}
 
 
-def finished(path: pathlib.Path, wanted: Mapping[str, ml_collections.ConfigDict]) -> dict[str, dict[str, Any]]:
-    """The cells of `wanted` that are kept with the configuration that they are wanted with, for the place they ran in.
+def finished(path: pathlib.Path, wanted: Mapping[str, Asked]) -> dict[str, dict[str, Any]]:
+    """The cells of `wanted` (`sweep_match.asked`) that are kept as they are wanted, for the place they ran in.
 
-    They may be another sweep's, kept in another file of the same folder. Fields that came into being since then count
-    with their defaults.
+    They may be another sweep's, kept in another file of the same folder.
     """
     files = (path, *sorted(set(path.parent.glob("*.json")) - {path}))
-    cells = [cell for file in files for cell in kept(file).values()]
-    known = [(config, cell) for cell in cells if (config := _configuration(cell))]
+    trained = any(isinstance(each, ml_collections.ConfigDict) for each in wanted.values())
+    cells = [(said(cell, trained), cell) for file in files for cell in kept(file).values()]
     found = {}
-    for name, config in wanted.items():
-        same = (cell for other, cell in known if first_difference(other, config, PLACE) is None)
-        if cell := next(same, None):
+    for name, each in wanted.items():
+        if cell := next((cell for what, cell in cells if difference(what, each) is None), None):
             found[name] = cell
     return found
-
-
-def _configuration(cell: Mapping[str, Any]) -> ml_collections.ConfigDict | None:
-    """What a kept cell trained with; None where that is not known, or is of another version."""
-    try:
-        return over_defaults(cell["config"]) if cell.get("config") else None
-    except (AttributeError, KeyError, TypeError, ValueError):
-        return None
 
 
 def read(path: pathlib.Path) -> sweep_table.Table:

@@ -27,10 +27,10 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from medp_clip_jax import evidence, results, sweep_table
+from medp_clip_jax import evidence, results, sweep_match, sweep_table
 from medp_clip_jax.errors import InputError, run_cli
 from medp_clip_jax.processes import EXIT_PREEMPTED
-from medp_clip_jax.sweep_cells import configurations, read_sweep
+from medp_clip_jax.sweep_cells import read_sweep
 from medp_clip_jax.sweep_jobs import LOG, run, submit
 
 
@@ -47,14 +47,18 @@ def main(argv: Sequence[str]) -> None:
     name = pathlib.Path(given.config.split(":")[0]).stem
     output = results.writable(given.output or pathlib.Path("sweeps") / name)
     file = results.writable(given.evidence) / f"{name}.json" if given.evidence else None
-    kept = evidence.finished(file, configurations(sweep)) if file else {}
+    kept = evidence.finished(file, sweep_match.asked(sweep)) if file else {}
     if kept:
         print(f"{len(kept)} of {len(sweep.cells)} cells are in {file}", flush=True)
 
     def collect() -> None:
         table = sweep_table.write(output, sweep, kept)
-        if file:
-            evidence.keep(file, given.config, table)
+        if file and (more := evidence.keep(file, given.config, table, sweep.cells)):
+            print(
+                f"{file} stays as it is: it has {more} of the cells, of another definition or from before their fields "
+                f"were kept, and {len(table.contents)} are finished of this one",
+                flush=True,
+            )
 
     codes: dict[str, int] = {}
     if given.submit:

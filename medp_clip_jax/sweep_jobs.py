@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Collection
 from typing import Any
 
-from medp_clip_jax import results
+from medp_clip_jax import results, sweep_match
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.processes import EXIT_PREEMPTED
 from medp_clip_jax.sweep_cells import Sweep, arguments
@@ -27,9 +27,11 @@ def run(
 ) -> dict[str, int]:
     """Runs what is neither finished nor `kept`, `jobs` cells at a time, calling `finished` after each. Exit codes.
 
-    A stop signal is passed on to the running cells, which save; no others are begun then.
+    A stop signal is passed on to the running cells, which save; no others are begun then. InputError where a finished
+    cell is of another configuration than the sweep has for it.
     """
-    waiting = [name for name in sweep.cells if name not in kept and not (output / name / results.FILE).is_file()]
+    ready = {*kept, *sweep_match.finished(sweep, output)}
+    waiting = [name for name in sweep.cells if name not in ready]
     running: dict[str, subprocess.Popen] = {}
     codes: dict[str, int] = {}
     stopped: list[int] = []
@@ -45,6 +47,7 @@ def run(
             while waiting and len(running) < jobs and not stopped:
                 name = waiting.pop(0)
                 folder = results.writable(output / name)
+                sweep_match.note(folder, sweep, name)
                 print(f"{time.strftime('%H:%M:%S')} {name}", flush=True)
                 with (folder / LOG).open("a") as log:
                     whole = command(*arguments(sweep, sweep.cells[name], folder))
@@ -74,10 +77,10 @@ def submit(sweep: Sweep, output: pathlib.Path, launcher: str, kept: Collection[s
     """
     if not sweep.config:
         raise InputError("--submit: launchers start trainings; evaluations run here, with --jobs")
-    count = 0
+    count, ready = 0, {*kept, *sweep_match.finished(sweep, output)}
     for name, cell in sweep.cells.items():
         folder = output / name
-        if name in kept or (folder / results.FILE).is_file() or (folder / SUBMITTED).is_file():
+        if name in ready or (folder / SUBMITTED).is_file():
             continue
         results.writable(folder)
         whole = [*shlex.split(launcher), *arguments(sweep, cell, folder)[1]]

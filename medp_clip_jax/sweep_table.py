@@ -22,6 +22,7 @@ from medp_clip_jax.errors import InputError
 from medp_clip_jax.evaluators import outcomes, predictions
 from medp_clip_jax.prompt_kinds import EXACT
 from medp_clip_jax.sweep_cells import SETTING, Sweep, short
+from medp_clip_jax.sweep_match import finished, noted
 
 SHOWN = ("region/mask/macro", "region/box/macro", "region/point/macro", "image/accuracy")
 REPLICATES = 1000
@@ -64,10 +65,10 @@ def write(output: pathlib.Path, sweep: Sweep, kept: Mapping[str, dict[str, Any]]
     Finished are those with results in `output`, and those of which `kept` has the content from an earlier time.
 
     Raises:
-      InputError: a results.json cannot be read.
+      InputError: a results.json cannot be read, or is of a cell that the sweep does not have so.
     """
     cells = sweep.cells
-    here = {name: read_cell(output / name) for name in cells if (output / name / results.FILE).is_file()}
+    here = {name: read_cell(output / name) for name in finished(sweep, output)}
     either = {**(kept or {}), **here}
     contents = {name: either[name] for name in cells if name in either}
     found = sorted({metric for content in contents.values() for metric in content["metrics"]})
@@ -253,6 +254,8 @@ def read_cell(folder: pathlib.Path) -> dict[str, Any]:
         kept["metrics"] |= cost.of_run(folder, content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not readable ({error}): remove it, and start the sweep again") from error
+    if fields := noted(folder):
+        kept["fields"] = fields
     if (folder / predictions.FILE).is_file():
         kept["outcomes"] = outcomes.of_run(folder)
     return kept

@@ -15,7 +15,7 @@ from medp_clip_jax.sweep_cells import Sweep
 CELLS = {
     f"setting={title},seed={seed}": {"setting": title, "seed": seed} for title in ("ours", "crop") for seed in (0, 1)
 }
-SWEEP = Sweep("", CELLS, ("region/mask/macro", "region/crop/macro"))
+SWEEP = Sweep("configs/smoke.py", CELLS, ("region/mask/macro", "region/crop/macro"))
 WRONG = {("ours", "mask"): 0, ("ours", "box"): 3, ("ours", "point"): 6, ("crop", "crop"): 30}
 
 
@@ -47,7 +47,9 @@ def made(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("sweep")
     for name, cell in CELLS.items():
-        finished(folder / name, cell["setting"], smoke.get_config())
+        config = smoke.get_config()
+        config.seed = cell["seed"]
+        finished(folder / name, cell["setting"], config)
     return sweep_table.write(folder, SWEEP)
 
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import configs
-from medp_clip_jax import evidence, sweep_cells, sweep_jobs, sweep_table
+from medp_clip_jax import evidence, sweep_cells, sweep_jobs, sweep_match, sweep_table
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.evaluators import predictions, region_recognition
 from medp_clip_jax.processes import EXIT_PREEMPTED
@@ -34,6 +34,7 @@ if any("fusion=late" in word for word in sys.argv) and (folder.parent / "fail").
     sys.exit(3)
 value = 0.5 + 0.1 * any("seed=1" in word for word in sys.argv)
 content = {"metrics": {"region/mask/macro": value}, "commit": "abc", "data": {"name": "d", "checksum": "1"}}
+content["config"] = json.loads((folder / "config.json").read_text())
 (folder / "results.json").write_text(json.dumps(content))
 """
 
@@ -49,9 +50,11 @@ def cells(fusions=("tokens", "late"), seeds=(0, 1)):
 
 
 def run(grid, folder, jobs=1, kept=()):
-    seen = []
+    seen, wanted = [], sweep_cells.configurations(grid)
 
     def command(module, given):
+        cell = pathlib.Path(given[-1].split("=", 1)[1])
+        (cell / "config.json").write_text(json.dumps(wanted[cell.name].to_dict()))
         return [sys.executable, "-c", PROGRAM, *given]
 
     codes = sweep_jobs.run(grid, folder, jobs, lambda: seen.append(1), kept, command)
@@ -66,10 +69,13 @@ def written(folder, body: str):
     return str(path)
 
 
-def finished(folder, value=0.5):
+def finished(output, grid, name, value=0.5):
+    """A cell that has run."""
+    folder, wanted = output / name, sweep_match.asked(grid)[name]
     content = {"metrics": {"region/mask/macro": value}, "commit": "abc", "data": {"name": "d", "checksum": "1"}}
-    folder.mkdir()
-    (folder / "results.json").write_text(json.dumps(content))
+    folder.mkdir(parents=True, exist_ok=True)
+    sweep_match.note(folder, grid, name)
+    (folder / "results.json").write_text(json.dumps(content | ({"config": wanted.to_dict()} if grid.config else {})))
 
 
 def test_a_grid_is_read_as_the_product_of_its_values(tmp_path):
@@ -89,7 +95,7 @@ def test_a_grid_is_read_as_the_product_of_its_values(tmp_path):
 
 
 def test_settings_have_titles_and_several_fields(tmp_path):
-    body = "    s.config = 'c.py'\n    s.grid = (('seed', (0, 1)),)\n"
+    body = "    s.config = 'configs/smoke.py'\n    s.grid = (('seed', (0, 1)),)\n"
     body += "    s.settings = (('MedP-CLIP', {}), ('alpha', {'model.fusion': 'alpha', 'train.steps': 7}))\n"
     body += "    s.cells = ({'setting': 'alpha', 'seed': 2, **s.settings[1][1]},)\n"  # one more seed of a row
     found = sweep_cells.read_sweep(written(tmp_path, body))
@@ -101,18 +107,18 @@ def test_settings_have_titles_and_several_fields(tmp_path):
     assert sorted(given[1:-1]) == ["--config.model.fusion=alpha", "--config.seed=1", "--config.train.steps=7"]
     assert sweep_cells.arguments(found, found.cells["setting=MedP-CLIP,seed=0"], tmp_path)[1][1] == "--config.seed=0"
     for name in titles:
-        finished(tmp_path / name)
+        finished(tmp_path, found, name)
     rows = sweep_table.write(tmp_path, found).rows
     assert [(row.name, len(row.cells)) for row in rows] == [("MedP-CLIP", 2), ("alpha", 3)]
 
 
 def test_a_setting_crossed_with_another_field_is_a_row_each(tmp_path):
-    body = "    s.config = 'c.py'\n    s.grid = (('train.steps', (100, 200)), ('seed', (0, 1)), ('init', ('',)))\n"
+    body = "    s.config = 'configs/smoke.py'\n    s.grid = (('train.steps', (100, 200)), ('seed', (0, 1)))\n"
     body += "    s.settings = (('ours', {}), ('tau 0', {'loss.tau': 0.0}))\n"
     path = written(tmp_path, body)
     found = sweep_cells.read_sweep(path)
     for name, cell in found.cells.items():
-        finished(tmp_path / name, cell["train.steps"] / 1000 + ("loss.tau" in cell) / 2)
+        finished(tmp_path, found, name, cell["train.steps"] / 1000 + ("loss.tau" in cell) / 2)
     rows = sweep_table.write(tmp_path, found).rows
     assert [(row.name, len(row.cells), row.mean("region/mask/macro")) for row in rows] == [
         ("tau 0, steps 200", 2, 0.7),
@@ -261,10 +267,60 @@ def test_cells_are_kept_as_long_as_their_configuration_is_the_same(tmp_path):
     assert evidence.finished(tmp_path / "none" / "a.json", wanted) == {}
     renamed = {"the same": wanted[same], "another": wanted[other]}  # in another sweep
     assert evidence.finished(tmp_path / "b.json", renamed) == {"the same": evidence.kept(tmp_path / "a.json")[same]}
-    assert sweep_cells.configurations(sweep_cells.Sweep("", {"a": {"checkpoint": "r"}}, ())) == {}
     for fields in ({"model.nothing": 1}, {"train.steps": "many"}):
         with pytest.raises(InputError, match="not fields of"):
             sweep_cells.configurations(sweep_cells.Sweep("configs/smoke.py", {"a": fields}, ()))
+
+
+def test_evaluations_are_kept_as_long_as_they_ask_the_same(tmp_path):
+    grid = sweep_cells.Sweep("", {n: {"setting": n, "checkpoint": "r", "kinds": ("mask", n)} for n in ("a", "b")})
+    for name in grid.cells:
+        finished(tmp_path / "here", grid, name)
+    table = sweep_table.write(tmp_path / "here", grid)
+    assert evidence.keep(tmp_path / "e.json", "e.py", table, grid.cells) == 0
+    cells = evidence.kept(tmp_path / "e.json")
+    assert evidence.finished(tmp_path / "e.json", sweep_match.asked(grid)) == cells and len(cells) == 2
+    edited = sweep_cells.Sweep("", grid.cells | {"b": {**grid.cells["b"], "checkpoint": "s"}})
+    assert set(evidence.finished(tmp_path / "e.json", sweep_match.asked(edited))) == {"a"}
+    longer = sweep_cells.Sweep("", grid.cells | {"a": {**grid.cells["a"], "split": "val"}})
+    assert set(evidence.finished(tmp_path / "e.json", sweep_match.asked(longer))) == {"b"}
+
+
+def test_evidence_never_loses_cells_that_the_sweep_still_has(tmp_path):
+    grid, file = made(), tmp_path / "e.json"
+    (tmp_path / "none").mkdir()
+    for name in grid.cells:
+        finished(tmp_path / "here", grid, name)
+    assert evidence.keep(file, "e.py", sweep_table.write(tmp_path / "here", grid), grid.cells) == 0
+    before = file.read_text()
+    assert evidence.keep(file, "e.py", sweep_table.write(tmp_path / "none", grid), grid.cells) == 4
+    assert file.read_text() == before
+    less = made(seeds=(0,))  # two cells of the four
+    kept = evidence.finished(file, sweep_match.asked(less))
+    assert evidence.keep(file, "e.py", sweep_table.write(tmp_path / "none", less, kept), less.cells) == 0
+    assert set(evidence.kept(file)) == set(less.cells)
+
+
+def test_cells_of_an_edited_definition_are_refused(tmp_path):
+    one = "fusion=tokens,seed=0"
+    finished(tmp_path, made(), one)
+    edited = made()
+    edited.cells[one]["loss.tau"] = 0.25
+    launcher = f"{sys.executable} -c ''"
+    for begin in (run, sweep_table.write, lambda grid, folder: sweep_jobs.submit(grid, folder, launcher)):
+        folder_first = (edited, tmp_path) if begin is not sweep_table.write else (tmp_path, edited)
+        with pytest.raises(InputError, match=r"\(loss.tau was 0.5 and is 0.25\): remove the folder, or name another"):
+            begin(*folder_first)
+    assert sweep_match.finished(made(), tmp_path) == [one] and len(list(tmp_path.iterdir())) == 1
+    asks = sweep_cells.Sweep("", {"a": {"checkpoint": "r", "split": "val"}})
+    finished(tmp_path, asks, "a")
+    assert sweep_match.finished(asks, tmp_path) == ["a"]
+    asks.cells["a"]["split"] = "test"
+    with pytest.raises(InputError, match=r"a: finished, but .*\(split was val and is test\)"):
+        sweep_table.write(tmp_path, asks)
+    (tmp_path / "a" / sweep_match.ARGUMENTS).unlink()
+    with pytest.raises(InputError, match="does not tell what it was asked"):
+        sweep_table.write(tmp_path, asks)
 
 
 @pytest.mark.parametrize("deaf", [False, True], ids=["training", "evaluation"])
@@ -302,13 +358,15 @@ def test_submitted_cells_are_submitted_once(tmp_path):
         sweep_jobs.submit(sweep_cells.Sweep("", {"a": {"checkpoint": "r"}}, ()), tmp_path, launcher)
 
 
-def result(folder, answers, value, commit="abc"):
-    """A finished cell whose regions are answered so."""
+def result(output, grid, name, answers, value, commit="abc"):
+    """A finished evaluation whose regions are answered so."""
     rows = [(i, label) for i, label in enumerate(["liver", "tumor", "organ"] * 20)]
     regions_table = table([image(str(i)) for i in range(60)], rows)
     found = encoded(regions_table, mask=answers([label for _, label in rows]))
     _, _, predicted = region_recognition.evaluate(found, ONTOLOGY, TEXT, IDS, (), 0)
+    folder = output / name
     folder.mkdir(parents=True)
+    sweep_match.note(folder, grid, name)
     predictions.save(folder, regions_table, region_recognition.describe_regions(regions_table, IDS), predicted)
     content = {
         "metrics": {"region/mask/macro": value, "image/accuracy": None},
@@ -319,8 +377,9 @@ def result(folder, answers, value, commit="abc"):
 
 
 def test_rows_are_ranked_seeds_are_averaged_and_differences_to_the_first_setting_are_marked(tmp_path):
-    grid = {sweep_cells.cell_name(c): c for c in cells(fusions=("pool", "late", "tokens", "alpha"))}
-    for name, cell in grid.items():
+    named = {sweep_cells.cell_name(c): c for c in cells(fusions=("pool", "late", "tokens", "alpha"))}
+    grid = sweep_cells.Sweep("", named, ("region/mask/macro",))
+    for name, cell in named.items():
         if cell["model.fusion"] == "alpha":
             continue  # not finished
 
@@ -329,11 +388,13 @@ def test_rows_are_ranked_seeds_are_averaged_and_differences_to_the_first_setting
             return ["kidney_left" if i < wrong else label for i, label in enumerate(labels)]
 
         result(
-            tmp_path / name,
+            tmp_path,
+            grid,
+            name,
             answers,
             {"late": 0.5, "tokens": 1.0, "pool": 0.98}[cell["model.fusion"]] - 0.01 * cell["seed"],
         )
-    rows = sweep_table.write(tmp_path, sweep_cells.Sweep("", grid, ("region/mask/macro",))).rows
+    rows = sweep_table.write(tmp_path, grid).rows
     assert [row.name for row in rows] == ["fusion tokens", "fusion pool", "fusion late"]
     assert [len(row.cells) for row in rows] == [2, 2, 2]
     text = (tmp_path / "results.md").read_text()
@@ -351,22 +412,22 @@ def test_rows_are_ranked_seeds_are_averaged_and_differences_to_the_first_setting
 
 
 def test_other_code_is_told(tmp_path):
-    grid = {sweep_cells.cell_name(c): c for c in cells(fusions=("tokens",))}
-    for name, commit in zip(grid, ("abc", "def"), strict=True):
-        result(tmp_path / name, lambda labels: labels, 1.0, commit)
-    sweep_table.write(tmp_path, sweep_cells.Sweep("", grid))
+    grid = sweep_cells.Sweep("", {sweep_cells.cell_name(c): c for c in cells(fusions=("tokens",))})
+    for name, commit in zip(grid.cells, ("abc", "def"), strict=True):
+        result(tmp_path, grid, name, lambda labels: labels, 1.0, commit)
+    sweep_table.write(tmp_path, grid)
     assert "differ in code or data" in (tmp_path / "results.md").read_text()
 
 
 def test_without_any_result_there_is_an_empty_table_and_a_damaged_one_is_named(tmp_path):
-    grid = {sweep_cells.cell_name(c): c for c in cells()}
-    assert sweep_table.write(tmp_path, sweep_cells.Sweep("", grid)).rows == []
+    grid = made()
+    assert sweep_table.write(tmp_path, grid).rows == []
     assert "0 of 4 cells" in sweep_table.screen(tmp_path)
-    folder = tmp_path / next(iter(grid))
+    folder = tmp_path / next(iter(grid.cells))
     folder.mkdir()
     (folder / "results.json").write_text("{")
     with pytest.raises(InputError, match="start the sweep again"):
-        sweep_table.write(tmp_path, sweep_cells.Sweep("", grid))
+        sweep_table.write(tmp_path, grid)
 
 
 @pytest.mark.parametrize(
