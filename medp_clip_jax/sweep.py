@@ -5,17 +5,18 @@
 The file's `get_sweep()` returns an `ml_collections.ConfigDict` with
 
 * `grid`: pairs (field, values); a cell is one value of each. For trainings fields are those of the configuration, such
-  as `model.fusion`; for evaluations they are the flags of `medp_clip_jax.evaluate`, such as `checkpoint` and `data`.
+  as `model.fusion`; for evaluations they are the flags of the command, such as `checkpoint` and `data`, and
+  `evaluator` is the command: `evaluate` if it is not given, or another of `sweep_cells.FILES`, such as `robustness`.
 * `settings`: pairs (title, fields) that the grid is crossed with, for rows with a name and several fields; the others
   are compared with the first one. Optional.
 * `config`: the configuration file of trainings; evaluations have none.
 * `cells`: further cells, each a dict of fields. Optional.
-* `metrics`: names in results.json to show, the first ranks. Optional.
+* `metrics`: names of metrics to show, the first ranks. Optional.
 * `pooled`: fields whose cells make up one row, as seeds do. Optional.
 
 Cells run here one after the other (`--jobs` at a time), or as a job each: `--submit="sbatch launch/slurm/train.sbatch"`
-is called with the arguments of the training. A cell is finished when it has its results.json, and what is finished is
-never done again: start an interrupted sweep once more, and trainings go on from their last checkpoint. The table is
+is called with the arguments of the training. A cell is finished when it has its results, and what is finished is never
+done again: start an interrupted sweep once more, and trainings go on from their last checkpoint. The table is
 written anew after each cell, and by `--collect` alone. `--evidence=docs/evidence` keeps what the table rests on as a
 file to commit, whose cells are finished too, and `--page=docs/results.template.md` writes the page of all such files
 (see `evidence`).

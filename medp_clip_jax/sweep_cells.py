@@ -11,11 +11,20 @@ from typing import Any
 import ml_collections
 
 from configs import common
-from medp_clip_jax import definitions
+from medp_clip_jax import definitions, results
 from medp_clip_jax.errors import InputError
 
 FIELDS = ("config", "settings", "grid", "cells", "metrics", "pooled")
 SEED, SETTING = "seed", "setting"  # fields of a cell: seeds are put together, and a setting's title names its row
+EVALUATOR = "evaluator"  # a field of evaluations: the command, one of those below
+FILES = {  # the evaluation commands, and where each writes its numbers
+    "evaluate": results.FILE,
+    "robustness": "robustness.json",
+    "linear_probe": "linear_probe.json",
+    "falsification": "falsification.json",
+    "interactive_segmentation": "segmentation_{protocol}.json",
+    "text_to_mask": "text_to_mask.json",
+}
 LONGEST = 120  # characters of a cell's name, which is a folder
 
 
@@ -75,6 +84,9 @@ def read_sweep(path: str) -> Sweep:
     config = found.get("config", "")
     if not config and (bare := [name for name, cell in named.items() if "checkpoint" not in cell]):
         raise InputError(f"{path}: {bare[0]}: expected a config to train, or a checkpoint to evaluate")
+    for name, cell in named.items():
+        if not config and cell.get(EVALUATOR, "evaluate") not in FILES:
+            raise InputError(f"{path}: {name}: expected an evaluator among {', '.join(FILES)}")
     pooled = tuple(found.get("pooled", ()))
     if unknown := [field for field in pooled if not any(field in cell for cell in named.values())]:
         raise InputError(f"{path}: pooled: expected fields of the cells, such as 'data.corpus', got {unknown[0]!r}")
@@ -98,12 +110,19 @@ def short(fields: Collection[str]) -> list[str]:
 
 def arguments(sweep: Sweep, cell: Mapping[str, Any], folder: pathlib.Path) -> tuple[str, list[str]]:
     """The module that runs a cell, and its arguments."""
-    fields = {field: value for field, value in cell.items() if field != SETTING}
+    fields = {field: value for field, value in cell.items() if field not in (SETTING, EVALUATOR)}
     if sweep.config:
         given = [f"--config.{field}={value}" for field, value in fields.items()]
         return "medp_clip_jax.train", [f"--config={sweep.config}", *given, f"--config.workdir={folder}"]
     shown = {name: ",".join(map(str, v)) if isinstance(v, (list, tuple)) else v for name, v in fields.items()}
-    return "medp_clip_jax.evaluate", [*(f"--{name}={value}" for name, value in shown.items()), f"--output={folder}"]
+    evaluator = cell.get(EVALUATOR, "evaluate")
+    module = f"medp_clip_jax.{'' if evaluator == 'evaluate' else 'evaluators.'}{evaluator}"
+    return module, [*(f"--{name}={value}" for name, value in shown.items()), f"--output={folder}"]
+
+
+def result_file(cell: Mapping[str, Any]) -> str:
+    """The file in a cell's folder that is there once the cell has finished."""
+    return FILES[cell.get(EVALUATOR, "evaluate")].format(protocol=cell.get("protocol", "center"))
 
 
 def configurations(sweep: Sweep) -> dict[str, ml_collections.ConfigDict]:

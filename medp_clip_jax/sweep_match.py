@@ -14,7 +14,7 @@ import ml_collections
 from medp_clip_jax import results
 from medp_clip_jax.config import first_difference, over_defaults
 from medp_clip_jax.errors import InputError
-from medp_clip_jax.sweep_cells import SETTING, Sweep, configurations
+from medp_clip_jax.sweep_cells import SETTING, Sweep, configurations, result_file
 
 PLACE = ("workdir", "compile_cache")  # where a cell ran
 ARGUMENTS = "arguments.json"
@@ -78,11 +78,11 @@ def finished(sweep: Sweep, output: pathlib.Path) -> list[str]:
     Raises:
       InputError: one of them is of another configuration than the sweep has for it now.
     """
-    found = [name for name in sweep.cells if (output / name / results.FILE).is_file()]
+    found = [name for name in sweep.cells if (output / name / result_file(sweep.cells[name])).is_file()]
     wanted = asked(sweep) if found else {}
     for name in found:
         folder = output / name
-        cell = {"config": _config(folder), "fields": noted(folder)}
+        cell = {"config": _config(folder)} if sweep.config else {"fields": noted(folder)}
         if different := difference(said(cell, bool(sweep.config)), wanted[name]):
             raise InputError(
                 f"{folder}: finished, but not as the sweep has it now ({different}): remove the folder, or name "

@@ -8,7 +8,6 @@ excludes zero; the seeds of a setting are averaged per region before that.
 import csv
 import dataclasses
 import html
-import json
 import math
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -18,11 +17,11 @@ import numpy as np
 
 from medp_clip_jax import cost, results, statistics
 from medp_clip_jax.compare import METRICS
-from medp_clip_jax.errors import InputError
-from medp_clip_jax.evaluators import outcomes, predictions
+from medp_clip_jax.evaluators import outcomes
 from medp_clip_jax.prompt_kinds import EXACT
 from medp_clip_jax.sweep_cells import SETTING, Sweep, short
-from medp_clip_jax.sweep_match import finished, noted
+from medp_clip_jax.sweep_match import finished
+from medp_clip_jax.sweep_results import read_cell
 
 SHOWN = ("region/mask/macro", "region/box/macro", "region/point/macro", "image/accuracy")
 REPLICATES = 1000
@@ -55,7 +54,7 @@ class Table:
     rows: list[Row]
     metrics: list[str]  # the columns; the first ranks
     cells: int  # in all, finished or not
-    contents: dict[str, dict[str, Any]]  # of the finished ones: see `read_cell`
+    contents: dict[str, dict[str, Any]]  # of the finished ones: see `sweep_results.read_cell`
     reference: str = ""  # the name of the row that the others are compared with
 
 
@@ -68,7 +67,7 @@ def write(output: pathlib.Path, sweep: Sweep, kept: Mapping[str, dict[str, Any]]
       InputError: a results.json cannot be read, or is of a cell that the sweep does not have so.
     """
     cells = sweep.cells
-    here = {name: read_cell(output / name) for name in finished(sweep, output)}
+    here = {name: read_cell(output / name, cells[name]) for name in finished(sweep, output)}
     either = {**(kept or {}), **here}
     contents = {name: either[name] for name in cells if name in either}
     found = sorted({metric for content in contents.values() for metric in content["metrics"]})
@@ -191,7 +190,7 @@ def notes(table: Table) -> list[str]:
     """How to read the table, and what it rests on."""
     contents = table.contents.values()
     commits = sorted({str(content["commit"]) for content in contents})
-    data = sorted({f"{content['data']['name']} {content['data']['checksum']}" for content in contents})
+    data = sorted({f"{each['data']['name']} {each['data']['checksum'] or ''}".strip() for each in contents} - {""})
     machines = sorted({content["machine"] for content in contents if content.get("machine")})
     read = [
         f"Percent, mean and standard deviation over runs; a star marks a row whose paired difference to "
@@ -238,24 +237,3 @@ def _rows(sweep: Sweep, contents: Mapping[str, Any]) -> list[Row]:
             if value is not None:
                 row.values.setdefault(metric, []).append(value)
     return list(rows.values())
-
-
-def read_cell(folder: pathlib.Path) -> dict[str, Any]:
-    """What a table needs of a finished cell: parts of its results.json, what the run cost, and which regions it named.
-
-    Raises:
-      InputError: its files cannot be read.
-    """
-    path = folder / results.FILE
-    try:
-        content = json.loads(path.read_text())
-        kept = {name: content.get(name) for name in ("time", "version", "machine", "seed", "config")}
-        kept |= {name: content[name] for name in ("metrics", "commit", "data")}
-        kept["metrics"] |= cost.of_run(folder, content)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: not readable ({error}): remove it, and start the sweep again") from error
-    if fields := noted(folder):
-        kept["fields"] = fields
-    if (folder / predictions.FILE).is_file():
-        kept["outcomes"] = outcomes.of_run(folder)
-    return kept

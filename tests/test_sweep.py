@@ -196,7 +196,13 @@ def test_the_shipped_grids_can_be_read():
     counts = {"baselines_phantoms": 21, "baselines_regions": 18, "ablations_phantoms": 28}
     counts |= {"segmentation_cost_phantoms": 6, "global_view_regions": 16, "distillation_phantoms": 3}
     counts |= {"distillation_regions": 3}
-    counts |= {"scaling_data_phantoms": 5, "scaling_models_phantoms": 5, "shipped_model": 3, "folds_regions": 27}
+    counts |= {
+        "scaling_data_phantoms": 5,
+        "scaling_models_phantoms": 5,
+        "shipped_model": 3,
+        "folds_regions": 27,
+        "evaluators_shipped": 8,
+    }
     for name, count in counts.items():
         assert len(sweep_cells.read_sweep(f"{folder / name}.py").cells) == count
 
