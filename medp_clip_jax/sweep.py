@@ -12,6 +12,7 @@ The file's `get_sweep()` returns an `ml_collections.ConfigDict` with
 * `config`: the configuration file of trainings; evaluations have none.
 * `cells`: further cells, each a dict of fields. Optional.
 * `metrics`: names of metrics to show, the first ranks. Optional.
+* `curves`: pairs of a metric and what it is plotted against, such as a cost, with the law that fits. Optional.
 * `pooled`: fields whose cells make up one row, as seeds do. Optional.
 
 Cells run here one after the other (`--jobs` at a time), or as a job each: `--submit="sbatch launch/slurm/train.sbatch"`

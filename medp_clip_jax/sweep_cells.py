@@ -14,7 +14,7 @@ from configs import common
 from medp_clip_jax import definitions, results
 from medp_clip_jax.errors import InputError
 
-FIELDS = ("config", "settings", "grid", "cells", "metrics", "pooled")
+FIELDS = ("config", "settings", "grid", "cells", "metrics", "pooled", "curves")
 SEED, SETTING = "seed", "setting"  # fields of a cell: seeds are put together, and a setting's title names its row
 EVALUATOR = "evaluator"  # a field of evaluations: the command, one of those below
 FILES = {  # the evaluation commands, and where each writes its numbers
@@ -37,6 +37,7 @@ class Sweep:
     metrics: tuple[str, ...] = ()
     grid: tuple[str, ...] = ()  # its fields, which tell the rows of one setting apart
     pooled: tuple[str, ...] = ()  # fields besides the seed that do not
+    curves: tuple[tuple[str, str], ...] = ()  # a metric, and what it is plotted against
 
     def row(self, name: str) -> tuple[tuple[str, Any], ...]:
         """What tells the row of a cell from others: a setting's title and the fields of the grid, of cells without a
@@ -90,7 +91,10 @@ def read_sweep(path: str) -> Sweep:
     pooled = tuple(found.get("pooled", ()))
     if unknown := [field for field in pooled if not any(field in cell for cell in named.values())]:
         raise InputError(f"{path}: pooled: expected fields of the cells, such as 'data.corpus', got {unknown[0]!r}")
-    return Sweep(config, named, tuple(found.get("metrics", ())), fields_of_grid, pooled)
+    curves = tuple(found.get("curves", ()))
+    if wrong := [pair for pair in curves if not (isinstance(pair, (tuple, list)) and len(pair) == 2)]:
+        raise InputError(f"{path}: curves: expected pairs of a metric and a cost, got {wrong[0]!r}")
+    return Sweep(config, named, tuple(found.get("metrics", ())), fields_of_grid, pooled, curves)
 
 
 def cell_name(cell: Mapping[str, Any]) -> str:

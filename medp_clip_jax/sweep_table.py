@@ -2,12 +2,11 @@
 
 `results.csv` has a line per cell and metric, `results.md` and `results.html` the ranking. A row is told from that of
 the sweep's first setting, the reference, where the paired difference over patient groups has a 95 % interval that
-excludes zero; the seeds of a setting are averaged per region before that.
+excludes zero; the seeds of a setting are averaged per region before that. Metrics without such a test are marked.
 """
 
 import csv
 import dataclasses
-import html
 import math
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from medp_clip_jax import cost, results, statistics
+from medp_clip_jax import cost, metric_meaning, statistics
 from medp_clip_jax.compare import METRICS
 from medp_clip_jax.evaluators import outcomes
 from medp_clip_jax.prompt_kinds import EXACT
@@ -25,6 +24,7 @@ from medp_clip_jax.sweep_results import read_cell
 
 SHOWN = ("region/mask/macro", "region/box/macro", "region/point/macro", "image/accuracy")
 REPLICATES = 1000
+UNTESTED = "°"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,15 +91,19 @@ def write(output: pathlib.Path, sweep: Sweep, kept: Mapping[str, dict[str, Any]]
                 [*where, metric, value] for metric, value in content["metrics"].items() if value is not None
             )
     (output / "results.md").write_text(markdown(table), "utf-8")
-    (output / "results.html").write_text(page(table), "utf-8")
+    # Imported here: it is made of this table, and needs the libraries of reports.
+    from medp_clip_jax import sweep_page
+
+    (output / "results.html").write_text(sweep_page.page(table, sweep.curves), "utf-8")
     return table
 
 
 def rank(rows: Sequence[Row], metrics: Sequence[str]) -> list[Row]:
-    """Best first, by the first metric; rows without it last."""
+    """Best first, by the first metric, of which less may be better; rows without it last."""
     if not metrics:
         return list(rows)
-    return sorted(rows, key=lambda row: (math.isnan(row.mean(metrics[0])), -row.mean(metrics[0])))
+    sign = metric_meaning.direction(metrics[0])
+    return sorted(rows, key=lambda row: (math.isnan(row.mean(metrics[0])), -sign * row.mean(metrics[0])))
 
 
 def compared(rows: Sequence[Row], reference: Row, contents: Mapping[str, Mapping[str, Any]]) -> list[Row]:
@@ -134,11 +138,41 @@ def _differences(
 def markdown(table: Table, noted: bool = True) -> str:
     """The ranking as Markdown, with the notes on how to read it unless they stand elsewhere."""
     shared, columns = abbreviated(table.metrics)
+    columns = [name + mark for name, mark in zip(columns, marks(table), strict=True)]
     lines = ["| " + " | ".join([shared, "runs", *columns]) + " |", "|---|---|" + "---|" * len(columns)]
     for row in table.rows:
-        cells = (_cell(row, metric) for metric in table.metrics)
+        cells = (cell(table, row, metric) for metric in table.metrics)
         lines.append("| " + " | ".join([row.name, str(len(row.cells)), *cells]) + " |")
     return "\n".join([*lines, "", *(notes(table) if noted else ())]) + "\n"
+
+
+def cell(table: Table, row: Row, metric: str) -> str:
+    """A metric of a row in words, with a star or the sign of what was not tested; see `notes`."""
+    text = metric_meaning.written(metric, row.values.get(metric, []))
+    if metric not in row.values or row.name == table.reference or metric in untested(table):
+        return text
+    found = differs(row, metric)
+    return text + (f" {UNTESTED}" if found is None else " *" if found else "")
+
+
+def marks(table: Table) -> list[str]:
+    """What is put behind the columns' names: the sign of what was not tested, but not of costs, nor for one row."""
+    without = untested(table) if len(table.rows) > 1 else []
+    return [f" {UNTESTED}" if m in without and not m.startswith(cost.PREFIX) else "" for m in table.metrics]
+
+
+def untested(table: Table) -> list[str]:
+    """The columns in which no row was tested, costs and what only the reference has among them."""
+    return [metric for metric in table.metrics if all(differs(row, metric) is None for row in table.rows)]
+
+
+def differs(row: Row, metric: str) -> bool | None:
+    """Whether the reference is told from a row: by the same prompt, and from what is no prompt of the model, such as a
+    crop, by every prompt of the reference. None where that was not tested."""
+    intervals = row.differences.get(metric, {}).values()
+    if not intervals or any(math.isnan(interval.low) for interval in intervals):
+        return None
+    return all(interval.low > 0 or interval.high < 0 for interval in intervals)
 
 
 def abbreviated(names: Sequence[str]) -> tuple[str, list[str]]:
@@ -163,29 +197,6 @@ def showing(table: Table, metrics: Sequence[str]) -> Table:
     return dataclasses.replace(table, rows=rows, metrics=list(metrics))
 
 
-def page(table: Table) -> str:
-    """The ranking as one HTML file that needs no network."""
-    from medp_clip_jax.report import charts, tables
-    from medp_clip_jax.report.style import CSS
-
-    body = [
-        [html.escape(row.name), str(len(row.cells)), *(_cell(row, metric) for metric in table.metrics)]
-        for row in table.rows
-    ]
-    plots = [
-        f'<div class="card"><h3>{html.escape(metric)}, each run</h3>'
-        f"{charts.dots({row.name: row.values.get(metric, []) for row in table.rows}, metric)}</div>"
-        for metric in table.metrics
-    ]
-    told = "".join(f"<p>{html.escape(note)}</p>" for note in notes(table))
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>MedP-CLIP sweep</title>'
-        f"<style>{CSS}</style></head><body><main><h1>Sweep</h1>{tables.table(['', 'runs', *table.metrics], body)}"
-        f'{told}<div class="grid two">{"".join(plots)}</div>'
-        f"<footer>{html.escape(results.NOTICE)}</footer></main></body></html>\n"
-    )
-
-
 def notes(table: Table) -> list[str]:
     """How to read the table, and what it rests on."""
     contents = table.contents.values()
@@ -193,8 +204,10 @@ def notes(table: Table) -> list[str]:
     data = sorted({f"{each['data']['name']} {each['data']['checksum'] or ''}".strip() for each in contents} - {""})
     machines = sorted({content["machine"] for content in contents if content.get("machine")})
     read = [
-        f"Percent, mean and standard deviation over runs; a star marks a row whose paired difference to "
-        f"{table.reference or 'the first setting'}, over patient groups, has a 95 % interval that excludes zero.",
+        "Percent, mean and standard deviation over runs; a star marks a row whose paired difference to "
+        f"{table.reference or 'the first setting'}, over patient groups, has a 95 % interval that excludes zero: by "
+        "the same prompt, and of what is no prompt, such as a crop, by each prompt of that row. "
+        f"{UNTESTED} at a column or a number: not tested.",
         "; ".join(
             [
                 f"{len(contents)} of {table.cells} cells",
@@ -213,18 +226,6 @@ def notes(table: Table) -> list[str]:
 def screen(output: pathlib.Path) -> str:
     """The table as it was written, for the terminal."""
     return f"{(output / 'results.md').read_text('utf-8')}\ntables: {output}/results.md, .csv, .html"
-
-
-def _cell(row: Row, metric: str) -> str:
-    values = row.values.get(metric, [])
-    if not values:
-        return "–"
-    if metric.startswith(cost.PREFIX):
-        return f"{row.mean(metric):.3g}"
-    spread = f" ± {100 * np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
-    interval = row.differences.get(metric, {}).get(metric.split("/")[1] if "/" in metric else "")
-    star = " *" if interval and (interval.low > 0 or interval.high < 0) else ""
-    return f"{results.percent(row.mean(metric))}{spread}{star}"
 
 
 def _rows(sweep: Sweep, contents: Mapping[str, Any]) -> list[Row]:

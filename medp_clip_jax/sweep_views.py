@@ -11,7 +11,7 @@ from medp_clip_jax.errors import InputError
 from medp_clip_jax.evaluators import outcomes
 from medp_clip_jax.evaluators.region_recognition import MIN_GROUPS
 from medp_clip_jax.prompt_kinds import EXACT
-from medp_clip_jax.sweep_table import Table
+from medp_clip_jax.sweep_table import Row, Table
 
 
 def differences(table: Table, name: str) -> str:
@@ -29,9 +29,27 @@ def differences(table: Table, name: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def curve(table: Table, metric: str, against: str) -> str:
-    """A metric in [0, 1] of the rows by what `against` says of them, with the power law that fits its errors best, as
-    Markdown: least squares of the logarithms of `1 - metric` and of `against`.
+@dataclasses.dataclass(frozen=True)
+class Law:
+    """A power law of errors, and the rows that it was fitted to, in order of `x`; `x` and `error` are float [rows]."""
+
+    rows: list[Row]
+    x: np.ndarray
+    error: np.ndarray
+    slope: float
+    level: float
+
+    def at(self, x: np.ndarray) -> np.ndarray:
+        return np.exp(self.level) * x**self.slope
+
+    @property
+    def formula(self) -> str:
+        return f"error = {np.exp(self.level):.3g} x^{self.slope:.3f}"
+
+
+def fit(table: Table, metric: str, against: str) -> Law:
+    """The power law that fits the errors of a metric in [0, 1] best, by what `against` says of the rows: least squares
+    of the logarithms of `1 - metric` and of `against`.
 
     Raises:
       InputError: fewer than three rows have both, or one is perfect.
@@ -41,11 +59,16 @@ def curve(table: Table, metric: str, against: str) -> str:
     if len(rows) < 3 or (error <= 0).any() or (x <= 0).any():
         raise InputError(f"curve of {metric} against {against}: expected three rows or more, none of them perfect")
     slope, level = np.polyfit(np.log(x), np.log(error), 1)
-    fitted = np.exp(level) * x**slope
+    return Law(rows, x, error, slope, level)
+
+
+def curve(table: Table, metric: str, against: str) -> str:
+    """The rows and the law of `fit` as Markdown, with its errors."""
+    law = fit(table, metric, against)
     lines = [f"| | {against} | {metric}, error in % | fit |", "|---|---|---|---|"]
-    for row, place, mine, law in zip(rows, x, error, fitted, strict=True):
-        lines.append(f"| {row.name} | {place:.4g} | {100 * mine:.2f} | {100 * law:.2f} |")
-    return "\n".join([*lines, "", f"Fit: error = {np.exp(level):.3g} x^{slope:.3f}, over {len(rows)} rows."]) + "\n"
+    for row, place, mine, fitted in zip(law.rows, law.x, law.error, law.at(law.x), strict=True):
+        lines.append(f"| {row.name} | {place:.4g} | {100 * mine:.2f} | {100 * fitted:.2f} |")
+    return "\n".join([*lines, "", f"Fit: {law.formula}, over {len(law.rows)} rows."]) + "\n"
 
 
 def by_dataset(table: Table, metric: str, columns: Sequence[str]) -> str:

@@ -170,7 +170,7 @@ def test_a_page_is_its_template_with_tables(made, tmp_path):
     page = evidence.write_page(str(template))
     text = page.read_text()
     assert page == tmp_path / "results.md" and text.startswith("<!-- Made from results.template.md")
-    assert "| ours | 2 | 100.0 ± 0.0 | – |" in text and "| crop | 2 | 50.0 ± 0.0 | 2 |" in text
+    assert "| ours | 2 | 100.0 ± 0.0 | – |" in text and "| crop | 2 | 50.0 ± 0.0 * | 2 |" in text
     assert "| ours minus |" in text and text.endswith("\nEnd.\n") and "<!-- table" not in text
     evidence.write_page(str(template))
     assert page.read_text() == text

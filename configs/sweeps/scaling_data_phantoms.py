@@ -22,4 +22,5 @@ def get_sweep() -> ml_collections.ConfigDict:
     sweep.settings = tuple((f"{images:,} images", {**corpus(images), **steps}) for images in IMAGES)
     sweep.grid = (("seed", (0,)),)
     sweep.metrics = ("region/mask/macro", "region/box/macro", "region/point/macro", "region/mask/twins")
+    sweep.curves = (("region/mask/macro", "cost/train_regions"), ("region/point/macro", "cost/train_regions"))
     return sweep

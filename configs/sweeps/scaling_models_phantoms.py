@@ -23,4 +23,5 @@ def get_sweep() -> ml_collections.ConfigDict:
     sweep.settings = equal_compute(smoke.get_config, ways, LABELS, share=0.5)
     sweep.grid = (("seed", (0,)),)
     sweep.metrics = ("region/mask/macro", "region/box/macro", "region/point/macro", "region/mask/twins")
+    sweep.curves = (("region/mask/macro", "cost/image_gflop"),)
     return sweep

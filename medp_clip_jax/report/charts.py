@@ -74,8 +74,9 @@ def histograms(items: Mapping[str, Mapping[str, Sequence[float]]], label: str) -
     return lines(series, label=label)
 
 
-def dots(rows: Mapping[str, Sequence[float]], label: str) -> str:
-    """A row of dots per name, such as the seeds of a setting, on one axis in percent; a line at their mean."""
+def dots(rows: Mapping[str, Sequence[float]], label: str, percent: bool = True) -> str:
+    """A row of dots per name, such as the seeds of a setting, on one axis, in percent where they are shares; a line at
+    their mean."""
     values = [value for row in rows.values() for value in row]
     if not values:
         return ""
@@ -90,10 +91,11 @@ def dots(rows: Mapping[str, Sequence[float]], label: str) -> str:
 
     parts = []
     for tick in ticks:
+        name = f"{100 * tick if percent else tick:.4g}"
         parts.append(
             f'<line class="axis" x1="{across(tick):.1f}" x2="{across(tick):.1f}" y1="0" y2="{height - BOTTOM}"/>'
         )
-        parts.append(f'<text x="{across(tick):.1f}" y="{height - 8}" text-anchor="middle">{100 * tick:.4g}</text>')
+        parts.append(f'<text x="{across(tick):.1f}" y="{height - 8}" text-anchor="middle">{name}</text>')
     for place, (name, row) in enumerate(rows.items()):
         y = 22 * place + 11
         parts.append(f'<text x="{side - 8}" y="{y + 4}" text-anchor="end">{_short(name)}</text>')

@@ -1,0 +1,123 @@
+"""What of a sweep is run again and what is not, here and as jobs."""
+
+import json
+import os
+import pathlib
+import signal
+import sys
+import threading
+
+import pytest
+from sweep_cases import finished, made
+
+from medp_clip_jax import sweep_cells, sweep_jobs, sweep_match, sweep_table
+from medp_clip_jax.errors import InputError
+from medp_clip_jax.processes import EXIT_PREEMPTED
+
+# A training that leaves its results, or fails where it is told to; it waits to be stopped while there is a file `wait`.
+PROGRAM = """
+import json, pathlib, signal, sys, time
+folder = pathlib.Path(sys.argv[-1].split("=", 1)[1])
+print("ran", *sys.argv[1:], flush=True)
+if not (folder.parent / "deaf").exists():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
+while (folder.parent / "wait").exists():
+    (folder / "waiting").touch()
+    time.sleep(0.01)
+if any("fusion=late" in word for word in sys.argv) and (folder.parent / "fail").exists():
+    sys.exit(3)
+value = 0.5 + 0.1 * any("seed=1" in word for word in sys.argv)
+content = {"metrics": {"region/mask/macro": value}, "commit": "abc", "data": {"name": "d", "checksum": "1"}}
+content["config"] = json.loads((folder / "config.json").read_text())
+(folder / "results.json").write_text(json.dumps(content))
+"""
+
+
+def run(grid, folder, jobs=1, kept=()):
+    seen, wanted = [], sweep_cells.configurations(grid)
+
+    def command(module, given):
+        cell = pathlib.Path(given[-1].split("=", 1)[1])
+        (cell / "config.json").write_text(json.dumps(wanted[cell.name].to_dict()))
+        return [sys.executable, "-c", PROGRAM, *given]
+
+    codes = sweep_jobs.run(grid, folder, jobs, lambda: seen.append(1), kept, command)
+    assert len(seen) == sum((folder / name / sweep_jobs.LOG).exists() for name in codes)
+    return codes
+
+
+def test_finished_cells_are_not_run_again_and_failed_ones_are(tmp_path):
+    (tmp_path / "fail").touch()
+    assert run(made(), tmp_path) == {
+        "fusion=tokens,seed=0": 0,
+        "fusion=tokens,seed=1": 0,
+        "fusion=late,seed=0": 3,
+        "fusion=late,seed=1": 3,
+    }
+    (tmp_path / "fail").unlink()
+    assert run(made(), tmp_path, jobs=2) == {"fusion=late,seed=0": 0, "fusion=late,seed=1": 0}
+    assert run(made(), tmp_path) == {}
+    assert (tmp_path / "fusion=late,seed=1" / sweep_jobs.LOG).read_text().count("ran") == 2
+
+
+def test_kept_cells_are_not_run(tmp_path):
+    first = "fusion=tokens,seed=0"
+    assert set(run(made(), tmp_path, kept=[first])) == set(made().cells) - {first}
+    assert not (tmp_path / first).exists()
+
+
+def test_cells_of_an_edited_definition_are_refused(tmp_path):
+    one = "fusion=tokens,seed=0"
+    finished(tmp_path, made(), one)
+    edited = made()
+    edited.cells[one]["loss.tau"] = 0.25
+    launcher = f"{sys.executable} -c ''"
+    for begin in (run, sweep_table.write, lambda grid, folder: sweep_jobs.submit(grid, folder, launcher)):
+        folder_first = (edited, tmp_path) if begin is not sweep_table.write else (tmp_path, edited)
+        with pytest.raises(InputError, match=r"\(loss.tau was 0.5 and is 0.25\): remove the folder, or name another"):
+            begin(*folder_first)
+    assert sweep_match.finished(made(), tmp_path) == [one] and len(list(tmp_path.iterdir())) == 1
+    asks = sweep_cells.Sweep("", {"a": {"checkpoint": "r", "split": "val"}})
+    finished(tmp_path, asks, "a")
+    assert sweep_match.finished(asks, tmp_path) == ["a"]
+    asks.cells["a"]["split"] = "test"
+    with pytest.raises(InputError, match=r"a: finished, but .*\(split was val and is test\)"):
+        sweep_table.write(tmp_path, asks)
+    (tmp_path / "a" / sweep_match.ARGUMENTS).unlink()
+    with pytest.raises(InputError, match="does not tell what it was asked"):
+        sweep_table.write(tmp_path, asks)
+
+
+@pytest.mark.parametrize("deaf", [False, True], ids=["training", "evaluation"])
+def test_a_stop_reaches_the_running_cells_and_begins_no_others(tmp_path, deaf):
+    (tmp_path / "wait").touch()
+    if deaf:  # it ends by the signal itself
+        (tmp_path / "deaf").touch()
+    handlers = signal.getsignal(signal.SIGTERM)
+
+    def when_both_run():
+        while sum(1 for _ in tmp_path.glob("*/waiting")) < 2:
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=when_both_run, daemon=True).start()
+    codes = run(made(), tmp_path, jobs=2)
+    assert set(codes.values()) == {EXIT_PREEMPTED} and len(codes) == 4
+    assert sum((tmp_path / name / sweep_jobs.LOG).exists() for name in codes) == 2
+    assert signal.getsignal(signal.SIGTERM) is handlers
+    (tmp_path / "wait").unlink()
+    assert set(run(made(), tmp_path).values()) == {0}
+
+
+def test_submitted_cells_are_submitted_once(tmp_path):
+    launcher = f"{sys.executable} -c 'import sys; print(len(sys.argv))'"
+    assert sweep_jobs.submit(made(), tmp_path, launcher) == 4
+    assert (tmp_path / "fusion=late,seed=0" / sweep_jobs.SUBMITTED).read_text() == "5\n"
+    assert sweep_jobs.submit(made(), tmp_path, launcher) == 0
+    with pytest.raises(InputError, match="no such partition"):
+        sweep_jobs.submit(
+            made(seeds=(5,)), tmp_path, f"{sys.executable} -c 'import sys; sys.exit(\"no such partition\")'"
+        )
+    assert not (tmp_path / "fusion=tokens,seed=5" / sweep_jobs.SUBMITTED).exists()
+    with pytest.raises(InputError, match="evaluations"):
+        sweep_jobs.submit(sweep_cells.Sweep("", {"a": {"checkpoint": "r"}}, ()), tmp_path, launcher)
