@@ -16,11 +16,12 @@ The file's `get_sweep()` returns an `ml_collections.ConfigDict` with
 * `pooled`: fields whose cells make up one row, as seeds do. Optional.
 
 Cells run here one after the other (`--jobs` at a time), or as a job each: `--submit="sbatch launch/slurm/train.sbatch"`
-is called with the arguments of the training. A cell is finished when it has its results, and what is finished is never
-done again: start an interrupted sweep once more, and trainings go on from their last checkpoint. The table is
-written anew after each cell, and by `--collect` alone. `--evidence=docs/evidence` keeps what the table rests on as a
-file to commit, whose cells are finished too, and `--page=docs/results.template.md` writes the page of all such files
-(see `evidence`).
+is called with the arguments of the training, or of the evaluation, whose module is in its environment as `MODULE`; what
+was submitted is not submitted again unless SLURM says that the job is over, or with `--resubmit`. A cell is finished
+when it has its results, and what is finished is never done again: start an interrupted sweep once more, and trainings
+go on from their last checkpoint. The table is written anew after each cell, and by `--collect` alone.
+`--evidence=docs/evidence` keeps what the table rests on as a file to commit, whose cells are finished too, and
+`--page=docs/results.template.md` writes the page of all such files (see `evidence`).
 """
 
 import pathlib
@@ -43,6 +44,8 @@ def main(argv: Sequence[str]) -> None:
     if given.page:
         print(f"written: {evidence.write_page(given.page)}")
         return
+    if given.resubmit and not given.submit:
+        raise InputError("--resubmit: expected --submit=COMMAND with it, such as --submit='sbatch ...'")
     if not given.config:
         raise InputError("expected --config=FILE with get_sweep(), such as configs/sweeps/baselines_phantoms.py")
     sweep = read_sweep(given.config)
@@ -64,7 +67,7 @@ def main(argv: Sequence[str]) -> None:
 
     codes: dict[str, int] = {}
     if given.submit:
-        submit(sweep, output, given.submit, kept)
+        submit(sweep, output, given.submit, kept, given.resubmit)
     elif not given.collect:
         codes = run(sweep, output, given.jobs, collect, kept)
     collect()
@@ -81,7 +84,8 @@ if __name__ == "__main__":
     flags.DEFINE_string("config", None, "File with get_sweep(); FILE:ARGUMENT passes it an argument.")
     flags.DEFINE_string("output", None, "Folder of the cells and the table; sweeps/NAME if not given.")
     flags.DEFINE_integer("jobs", 1, "Cells at a time, on this machine.", lower_bound=1)
-    flags.DEFINE_string("submit", "", "Command that starts a training with the arguments it is given, a job per cell.")
+    flags.DEFINE_string("submit", "", "Command that starts MODULE with the arguments it is given, a job per cell.")
+    flags.DEFINE_bool("resubmit", False, "With --submit: submit what was submitted too, if it is not finished.")
     flags.DEFINE_string("evidence", "", "Folder that gets NAME.json, all that the table rests on, to be committed.")
     flags.DEFINE_string("page", "", "Page with places for tables, NAME.template.md: writes NAME.md, and nothing else.")
     flags.DEFINE_bool("collect", False, "Only write the table of what is finished.")

@@ -1,7 +1,10 @@
 """Runs the cells of a sweep: here, some at a time, or as a job each through a launcher."""
 
+import os
 import pathlib
+import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +18,7 @@ from medp_clip_jax.processes import EXIT_PREEMPTED
 from medp_clip_jax.sweep_cells import Sweep, arguments
 
 SUBMITTED, LOG = "submitted.txt", "log.txt"
+BATCH_JOB = re.compile(r"Submitted batch job (\d+)(?: on cluster (\S+))?")  # what sbatch says
 
 
 def run(
@@ -69,23 +73,26 @@ def run(
     return codes
 
 
-def submit(sweep: Sweep, output: pathlib.Path, launcher: str, kept: Collection[str] = ()) -> int:
-    """Calls `launcher` with the arguments of each training that is not finished, kept or submitted; how many were.
+def submit(sweep: Sweep, output: pathlib.Path, launcher: str, kept: Collection[str] = (), again: bool = False) -> int:
+    """Calls `launcher` with the arguments of each cell that is not finished, kept or under way; how many were.
+
+    `MODULE` in its environment is the module that takes the arguments. Under way is what was submitted, unless SLURM
+    says that its job is over; all else is submitted once more with `again` alone.
 
     Raises:
-      InputError: these are evaluations, or the launcher refuses one, in its words.
+      InputError: the launcher refuses a cell, in its words, or a finished one is not as the sweep has it.
     """
-    if not sweep.config:
-        raise InputError("--submit: launchers start trainings; evaluations run here, with --jobs")
     count, ready = 0, {*kept, *sweep_match.finished(sweep, output)}
     for name, cell in sweep.cells.items():
         folder = output / name
-        if name in ready or (folder / SUBMITTED).is_file():
+        if name in ready or ((folder / SUBMITTED).is_file() and not again and not _over(folder / SUBMITTED)):
             continue
         results.writable(folder)
-        whole = [*shlex.split(launcher), *arguments(sweep, cell, folder)[1]]
+        sweep_match.note(folder, sweep, name)
+        module, given = arguments(sweep, cell, folder)
         try:
-            done = subprocess.run(whole, capture_output=True, text=True)
+            whole, variables = [*shlex.split(launcher), *given], {**os.environ, "MODULE": module}
+            done = subprocess.run(whole, capture_output=True, text=True, env=variables)
         except OSError as error:
             raise InputError(f"--submit={launcher}: {error.strerror}; expected a command such as sbatch") from error
         if done.returncode:
@@ -94,3 +101,15 @@ def submit(sweep: Sweep, output: pathlib.Path, launcher: str, kept: Collection[s
         print(f"{name}: {done.stdout.strip()}", flush=True)
         count += 1
     return count
+
+
+def _over(submitted: pathlib.Path) -> bool:
+    """Whether SLURM says that the job is neither waiting nor running; of other launchers' jobs it is not known."""
+    job = BATCH_JOB.search(submitted.read_text())
+    if not job or not shutil.which("squeue"):
+        return False
+    cluster = [f"--clusters={job[2]}"] if job[2] else []
+    asked = subprocess.run(["squeue", "--noheader", f"--jobs={job[1]}", *cluster], capture_output=True, text=True)
+    if asked.returncode:  # a job is forgotten after some minutes; any other error tells nothing about it
+        return "Invalid job id" in asked.stderr
+    return not any(line.split()[:1] == [job[1]] for line in asked.stdout.splitlines())

@@ -119,5 +119,55 @@ def test_submitted_cells_are_submitted_once(tmp_path):
             made(seeds=(5,)), tmp_path, f"{sys.executable} -c 'import sys; sys.exit(\"no such partition\")'"
         )
     assert not (tmp_path / "fusion=tokens,seed=5" / sweep_jobs.SUBMITTED).exists()
-    with pytest.raises(InputError, match="evaluations"):
-        sweep_jobs.submit(sweep_cells.Sweep("", {"a": {"checkpoint": "r"}}, ()), tmp_path, launcher)
+
+
+ECHO = f"{sys.executable} -c 'import os, sys; print(os.environ[\"MODULE\"], *sys.argv[1:])'"
+
+
+def test_evaluations_are_submitted_with_their_module(tmp_path):
+    asked = {"checkpoint": "r", "data": "d"}
+    grid = sweep_cells.Sweep("", {"a": asked, "b": {**asked, "evaluator": "robustness", "seed": 1}})
+    assert sweep_jobs.submit(grid, tmp_path, ECHO) == 2
+    told = [(tmp_path / name / sweep_jobs.SUBMITTED).read_text().strip() for name in "ab"]
+    assert told == [
+        f"medp_clip_jax.evaluate --checkpoint=r --data=d --output={tmp_path}/a",
+        f"medp_clip_jax.evaluators.robustness --checkpoint=r --data=d --seed=1 --output={tmp_path}/b",
+    ]
+    assert sweep_match.noted(tmp_path / "b") == grid.cells["b"]  # so that the finished cell is known
+    assert sweep_jobs.submit(made(seeds=(5,)), tmp_path, ECHO) == 2
+    folder = tmp_path / "fusion=late,seed=5"
+    assert (folder / sweep_jobs.SUBMITTED).read_text().startswith("medp_clip_jax.train --config=configs/smoke.py")
+
+
+@pytest.mark.parametrize(
+    ("says", "answer", "over"),
+    [
+        ("Submitted batch job 4711", "echo '  4711 part job me R 1:00'", False),
+        ("Submitted batch job 4711", "echo '  4711 part job me PD 0:00'", False),
+        ("Submitted batch job 4711", "true", True),
+        ("Submitted batch job 4711", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1", True),
+        ("Submitted batch job 4711", "echo 'Unable to contact slurm controller' >&2; exit 1", False),
+        ("Submitted batch job 4711 on cluster far", 'test "$3" = --clusters=far', True),
+        ("started", "true", False),  # by another launcher
+    ],
+)
+def test_a_job_that_slurm_no_longer_has_is_submitted_again(tmp_path, monkeypatch, says, answer, over):
+    program = tmp_path / "bin" / "squeue"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\ntest "$2" = --jobs=4711 || exit 9\n{answer}\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    launcher, output = f"echo {says} #", tmp_path / "out"
+    grid = made(fusions=("late",))
+    assert sweep_jobs.submit(grid, output, launcher) == 2
+    assert sweep_jobs.submit(grid, output, launcher) == (2 if over else 0)
+    finished(output, grid, "fusion=late,seed=0")
+    assert sweep_jobs.submit(grid, output, launcher) == (1 if over else 0)
+    assert sweep_jobs.submit(grid, output, launcher, again=True) == 1
+
+
+def test_without_squeue_jobs_are_taken_for_running(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep_jobs.shutil, "which", lambda name: None)
+    grid = made(seeds=(0,))
+    assert sweep_jobs.submit(grid, tmp_path, "echo Submitted batch job 4711") == 2
+    assert sweep_jobs.submit(grid, tmp_path, "echo Submitted batch job 4711") == 0
