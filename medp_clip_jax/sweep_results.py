@@ -24,6 +24,7 @@ PARTS = {  # of what a command writes: the prefix of its metrics, and the parts 
     "text_to_mask": ("text_to_mask", ("dice", "found", "rejected", "auroc", "data_sets")),
 }
 HEAD = ("time", "version", "machine", "seed", "config")
+MODEL = ("checkpoint",)  # of evaluations: which parameters were asked
 CENTRES = ("estimate", "value", "mean")  # of an interval, whose bounds are left out
 
 
@@ -37,6 +38,7 @@ def read_cell(folder: pathlib.Path, cell: Mapping[str, Any]) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
         kept = {name: content.get(name) for name in (*HEAD, "commit")}
+        kept |= {name: content[name] for name in MODEL if name in content}
         kept["data"] = {"name": "", "checksum": None} | content.get("data", {})
         kept["metrics"] = _metrics(content, cell.get(EVALUATOR, "evaluate")) | cost.of_run(folder, content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

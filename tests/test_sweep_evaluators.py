@@ -107,9 +107,12 @@ def test_of_an_interval_the_estimate_is_taken_and_of_words_nothing():
 )
 def test_what_each_command_writes_is_read(tmp_path, cell, content, expected):
     path = tmp_path / sweep_cells.result_file(cell)
-    path.write_text(json.dumps({"commit": "abc", "data": {"name": "d"}, "seed": 3, **content}))
+    path.write_text(
+        json.dumps({"commit": "abc", "data": {"name": "d"}, "seed": 3, "checkpoint": {"name": "r"}, **content})
+    )
     found = sweep_results.read_cell(tmp_path, cell)
     assert found["metrics"] == expected and found["seed"] == 3 and found["data"] == {"name": "d", "checksum": None}
+    assert found["checkpoint"] == {"name": "r"}
     path.write_text("{")
     with pytest.raises(InputError, match="remove it, and start the sweep again"):
         sweep_results.read_cell(tmp_path, cell)
