@@ -61,7 +61,7 @@ def main(argv: Sequence[str]) -> None:
         if file and (more := evidence.keep(file, given.config, table, sweep.cells)):
             print(
                 f"{file} stays as it is: it has {more} of the cells, of another definition or from before their fields "
-                f"were kept, and {len(table.contents)} are finished of this one",
+                f"were kept, and {len(table.contents)} are finished of this one; remove the file to begin it anew",
                 flush=True,
             )
 

@@ -4,13 +4,14 @@ import json
 import os
 import pathlib
 import signal
+import subprocess
 import sys
 import threading
 
 import pytest
-from sweep_cases import finished, made
+from sweep_cases import finished, made, written
 
-from medp_clip_jax import sweep_cells, sweep_jobs, sweep_match, sweep_table
+from medp_clip_jax import evidence, sweep_cells, sweep_jobs, sweep_match, sweep_table
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.processes import EXIT_PREEMPTED
 
@@ -171,3 +172,29 @@ def test_without_squeue_jobs_are_taken_for_running(tmp_path, monkeypatch):
     grid = made(seeds=(0,))
     assert sweep_jobs.submit(grid, tmp_path, "echo Submitted batch job 4711") == 2
     assert sweep_jobs.submit(grid, tmp_path, "echo Submitted batch job 4711") == 0
+
+
+def test_the_command_keeps_evidence_and_refuses_what_it_cannot_show(tmp_path):
+    body = "    s.grid = (('checkpoint', ('r',)), ('split', ('val', 'test')))\n"
+    path = written(tmp_path, body)
+    grid = sweep_cells.read_sweep(path)
+    for name in grid.cells:
+        finished(tmp_path / "out", grid, name)
+    kept = tmp_path / "evidence" / "grid.json"
+    kept.parent.mkdir()
+    evidence.keep(kept, path, sweep_table.write(tmp_path / "out", grid))
+    before = kept.read_text()
+
+    def command(*flags):
+        line = [sys.executable, "-m", "medp_clip_jax.sweep", f"--config={path}", f"--evidence={kept.parent}", *flags]
+        return subprocess.run(line, capture_output=True, text=True, check=False)
+
+    done = command("--collect", f"--output={tmp_path / 'none'}")
+    assert done.returncode == 0 and "2 of 2 cells are in" in done.stdout and kept.read_text() == before
+    written(tmp_path, body.replace("'r'", "'other'") + "    s.cells = ({'checkpoint': 'r', 'split': 'all'},)\n")
+    edited = sweep_cells.read_sweep(path)
+    for name, old in zip(edited.cells, grid.cells, strict=False):  # a folder under the name of another cell
+        (tmp_path / "out" / old).rename(tmp_path / "out" / name)
+    refused = command("--collect", f"--output={tmp_path / 'out'}")
+    assert refused.returncode == 2 and "(checkpoint was r and is other)" in refused.stderr
+    assert "Traceback" not in refused.stderr and kept.read_text() == before
