@@ -94,7 +94,7 @@ def test_the_shipped_grids_can_be_read():
         "scaling_data_phantoms": 5,
         "scaling_models_phantoms": 5,
         "shipped_model": 3,
-        "folds_regions": 27,
+        "folds_regions": 18,
         "evaluators_shipped": 8,
     }
     for name, count in counts.items():
