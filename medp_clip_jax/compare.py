@@ -3,7 +3,8 @@
     python -m medp_clip_jax.compare A B [--kinds=mask,box,point] [--reference=none] [--output=comparison.json]
 
 A and B are folders written by `medp_clip_jax.evaluate` on the same split. `--reference` names the prompt kind read from
-B where it is not the same as A's, so that a promptable model can be set against another run's global embedding.
+B where it is not the same as A's, so that a promptable model can be set against another run's global embedding. Says
+where the two were not asked by the same prompts.
 """
 
 import dataclasses
@@ -19,6 +20,7 @@ from medp_clip_jax import statistics
 from medp_clip_jax.errors import InputError, run_cli
 from medp_clip_jax.evaluators import predictions
 from medp_clip_jax.evaluators.region_recognition import tallies
+from medp_clip_jax.prompt_kinds import EXACT, SEGMENTED
 
 METRICS = ("micro", "macro", "within_image")
 
@@ -37,10 +39,7 @@ def compare(
     Only regions that both runs predicted count, and which labels are averaged is decided on those. InputError if there
     are none, or if a prompt kind is missing.
     """
-    _, rows, others = np.intersect1d(first.keys, second.keys, return_indices=True)
-    if not len(rows):
-        raise InputError("the two results share no region: evaluate both runs on the same split of the same data")
-    first, second = predictions.take(first, rows), predictions.take(second, others)
+    first, second = shared(first, second)
     # Groups are numbered per file: read the second run's values against the first run's regions.
     result: dict[str, dict[str, dict[str, float]]] = {}
     for kind, other in pairs:
@@ -60,6 +59,31 @@ def compare(
     return result
 
 
+def shared(first: predictions.Saved, second: predictions.Saved) -> tuple[predictions.Saved, predictions.Saved]:
+    """The regions that both have, in the same order; InputError if there are none."""
+    _, rows, others = np.intersect1d(first.keys, second.keys, return_indices=True)
+    if not len(rows):
+        raise InputError("the two results share no region: evaluate both runs on the same split of the same data")
+    return predictions.take(first, rows), predictions.take(second, others)
+
+
+def prompt_notes(first: predictions.Saved, second: predictions.Saved, kinds: Sequence[str]) -> list[str]:
+    """A line for each of the prompt `kinds` that the shared regions were not asked by alike, or are not known to be."""
+    first, second = shared(first, second)
+    lines = []
+    for kind in kinds:
+        mine, theirs = first.prompts.get(kind), second.prompts.get(kind)
+        if mine is not None and theirs is not None:
+            if different := int((mine != theirs).sum()):
+                lines.append(
+                    f"note: {kind}: {different} of {len(mine)} regions were asked by different prompts, so that the "
+                    "difference is not of the models alone: evaluate both with the same input settings"
+                )
+        elif kind in (*EXACT, SEGMENTED):
+            lines.append(f"note: {kind}: results of an older version do not say by which prompts; evaluate again")
+    return lines
+
+
 def table(result: dict[str, dict[str, dict[str, float]]]) -> str:
     """The comparison as text, one line per prompt kind and metric; a star marks intervals that exclude zero."""
     lines = [f"{'kind':<16}{'metric':<15}{'A':>7}{'B':>8}{'A - B':>9}  95 % interval"]
@@ -77,11 +101,13 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) != 3:
         raise InputError(f"expected two result folders, got {len(argv) - 1}: python -m medp_clip_jax.compare A B")
     first, second = (predictions.load(path) for path in argv[1:])
-    shared = [kind for kind in first.kinds if FLAGS.reference or kind in second.kinds]
-    kinds = FLAGS.kinds or shared
+    kinds = FLAGS.kinds or [kind for kind in first.kinds if FLAGS.reference or kind in second.kinds]
     if set(first.regions.ids) != set(second.regions.ids):
         print("note: the label banks differ, so that only within_image compares like with like")
-    result = compare(first, second, [(kind, FLAGS.reference or kind) for kind in kinds])
+    pairs = [(kind, FLAGS.reference or kind) for kind in kinds]
+    result = compare(first, second, pairs)
+    for line in prompt_notes(first, second, [kind for kind, other in pairs if kind == other]):
+        print(line)
     regions = len(np.intersect1d(first.keys, second.keys))
     print(f"{regions} regions of {len(first.keys)} and {len(second.keys)}\n{table(result)}")
     if FLAGS.output:

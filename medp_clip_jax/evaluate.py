@@ -3,7 +3,8 @@
     python -m medp_clip_jax.evaluate --data=CORPUS_OR_FOLDER [--checkpoint=RUN_OR_RELEASE] [--split=test] [--output=DIR]
     python -m medp_clip_jax.evaluate --data=FOLDER --eval=configs/evals/covid_ct.py [--checkpoint=RUN_OR_RELEASE]
 
-prints a table and writes results.json, predictions.npz (for `medp_clip_jax.compare`) and report.html into the output.
+prints a table and writes results.json, predictions.npz (for `medp_clip_jax.compare`), prompts.npz (what regions were
+asked by) and report.html into the output.
 """
 
 import contextlib
@@ -12,7 +13,7 @@ import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -27,6 +28,7 @@ from medp_clip_jax.evaluators import (
     calibration,
     context_retention,
     predictions,
+    prompt_record,
     region_recognition,
     retrieval,
     zero_shot,
@@ -78,9 +80,10 @@ def run_evaluation(
         encoded, ontology, text[: len(bank)], bank, twins, replicates, config.seed, seen_labels(trained)
     )
     image_metrics, image_details = zero_shot.evaluate(encoded, text, ids, replicates, config.seed)
+    questions = context_retention.questions(table.images)
     asked = {
         name: (encode_texts(model, params, tokenizer, lines, config.model.text.context), true)
-        for name, (lines, true) in context_retention.questions(table.images).items()
+        for name, (lines, true) in questions.items()
     }
     context_metrics, context_details = context_retention.evaluate(encoded, text, ids, asked)
     found, found_details = retrieval.evaluate(encoded, text, ids, replicates, config.seed)
@@ -95,17 +98,28 @@ def run_evaluation(
 
         falsified = falsification.evaluate(model, params, tokenizer, corpus, split, config, ontology)
         metrics |= falsification.flat(falsified)
+    origin = results.origin(run_dir or output_dir, params) if output_dir else {}
     if folder:
         details |= image_details | context_details | found_details | sure_details
-        content = results.collect(corpus, split, config, table, metrics, details, seen_labels(trained))
+        words = results.words(sentences_of(ontology, ids), questions={name: q[0] for name, q in questions.items()})
+        digests = {kind: prompt_record.per_region(kept) for kind, kept in encoded.prompts.items()}
+        prompts = {kind: prompt_record.combined(each) for kind, each in digests.items()}
+        heading = results.header(corpus, split, config, origin, prompts, words)
+        content = results.collect(heading, table, metrics, details, seen_labels(trained))
         results.write(folder, content)
         if answers:
-            predictions.save(folder, table, region_recognition.describe_regions(table, bank), answers)
+            predictions.save(folder, table, region_recognition.describe_regions(table, bank), answers, digests)
+            prompt_record.save(folder, predictions.region_keys(table), encoded.prompts)
         # Imported here: most evaluations of a training run write no report and should not wait for its libraries.
         from medp_clip_jax import report
 
         report.write_report(folder, content, corpus, table, answers, bank, ontology, run_dir or folder)
     return metrics
+
+
+def sentences_of(ontology: Ontology, ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """What each of the labels `ids` is asked by."""
+    return {label: ontology.sentences(label) for label in ids}
 
 
 def read_trained(run_dir: str | os.PathLike[str] | None, ontology: Ontology | None = None) -> dict[str, Any]:

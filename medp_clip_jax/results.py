@@ -12,6 +12,8 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
 from medp_clip_jax import __version__
 from medp_clip_jax.corpus import MANIFEST, Corpus
@@ -21,36 +23,17 @@ NOTICE = "Research tool, not a medical device: do not use it for diagnosis or tr
 FILE = "results.json"
 
 
-def collect(
+def header(
     corpus: Corpus,
     split: str,
     config,
-    table,
-    metrics: Mapping[str, float],
-    details: Mapping[str, Any],
-    seen: Collection[str] | None,
+    checkpoint: Mapping[str, str | None],
+    prompts: Mapping[str, Any],
+    sentences: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Everything about one evaluation as plain values: what was measured, on what, by which code, and the numbers.
-
-    `seen` are the labels that had a region in training, None where unknown.
+    """What every file of numbers says first: which code, machine, settings and data, which model (see `origin`), what
+    it was asked by (digests per kind of prompt, see `evaluators/prompt_record.py`) and in which words (see `words`).
     """
-    groups = {(example.dataset, example.group) for example in table.images}
-    data = {
-        "name": corpus.directory.name,
-        "split": split,
-        "images": len(table.images),
-        "regions": len(table.label),
-        "groups": len(groups),
-        "datasets": sorted({example.dataset for example in table.images}),
-        "checksum": checksum(corpus),
-    }
-    found = sorted(set(table.label))
-    labels: dict[str, Any] = {"evaluated": found}
-    if seen is not None:
-        labels |= {
-            "seen": [label for label in found if label in seen],
-            "unseen": [label for label in found if label not in seen],
-        }
     return {
         "notice": NOTICE,
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -59,11 +42,60 @@ def collect(
         "machine": machine(),
         "seed": config.seed,
         "config": config.to_dict(),
-        "data": data,
-        "labels": labels,
-        "metrics": dict(metrics),
-        "details": dict(details),
+        "data": {"name": corpus.directory.name, "split": split, "checksum": checksum(corpus)},
+        "checkpoint": dict(checkpoint),
+        "prompts": dict(prompts),
+        "sentences": dict(sentences),
     }
+
+
+def origin(run_dir: str | os.PathLike[str] | None, params: Any) -> dict[str, str | None]:
+    """A model as `name`, that of its folder without the path, and `parameters`, the SHA-256 of the names, types, shapes
+    and bytes of its parameters as they are evaluated. Every process of a job has to ask."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if isinstance(leaf, jax.Array) and not (leaf.is_fully_addressable or leaf.is_fully_replicated):
+            leaf = multihost_utils.process_allgather(leaf, tiled=True)
+        value = np.ascontiguousarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {value.dtype} {value.shape} ".encode())
+        digest.update(value.view(np.uint8).data if value.ndim and value.size else value.tobytes())
+    name = None if run_dir is None else pathlib.Path(run_dir).resolve().name
+    return {"name": name, "parameters": digest.hexdigest()[:16]}
+
+
+def words(labels: Mapping[str, Sequence[str]], **others: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """The sentences of each label, and of what else was asked, with one `digest` of all."""
+    asked = plain({"labels": labels, **others})
+    return {"digest": hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16], **asked}
+
+
+def collect(
+    heading: Mapping[str, Any],
+    table,
+    metrics: Mapping[str, float],
+    details: Mapping[str, Any],
+    seen: Collection[str] | None,
+) -> dict[str, Any]:
+    """Everything about one evaluation as plain values: the `header`, what was measured, and the numbers.
+
+    `seen` are the labels that had a region in training, None where unknown.
+    """
+    groups = {(example.dataset, example.group) for example in table.images}
+    data = {
+        **heading["data"],
+        "images": len(table.images),
+        "regions": len(table.label),
+        "groups": len(groups),
+        "datasets": sorted({example.dataset for example in table.images}),
+    }
+    found = sorted(set(table.label))
+    labels: dict[str, Any] = {"evaluated": found}
+    if seen is not None:
+        labels |= {
+            "seen": [label for label in found if label in seen],
+            "unseen": [label for label in found if label not in seen],
+        }
+    return {**heading, "data": data, "labels": labels, "metrics": dict(metrics), "details": dict(details)}
 
 
 def checksum(corpus: Corpus) -> str:
@@ -93,9 +125,9 @@ def commit() -> str | None:
         return None
 
 
-def write(directory: pathlib.Path, content: Mapping[str, Any]) -> None:
-    """Writes `results.json`; numbers that do not exist (nan) become null."""
-    (directory / FILE).write_text(json.dumps(plain(content), indent=1, allow_nan=False) + "\n")
+def write(directory: pathlib.Path, content: Mapping[str, Any], file: str = FILE) -> None:
+    """Writes `results.json`, or another `file` of numbers; numbers that do not exist (nan) become null."""
+    (directory / file).write_text(json.dumps(plain(content), indent=1, allow_nan=False) + "\n")
 
 
 def plain(value: Any) -> Any:

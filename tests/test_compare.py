@@ -12,15 +12,17 @@ from medp_clip_jax.errors import InputError
 from medp_clip_jax.evaluators import predictions, region_recognition
 
 
-def write(path, answer, images=range(12), ids=IDS):
-    """Results of a run that gives each region (image, label) the label `answer(image, label)`."""
+def write(path, answer, images=range(12), ids=IDS, prompts=None):
+    """Results of a run that gives each region (image, label) the label `answer(image, label)`; `prompts` int are what
+    the images were asked by, None in files of older versions."""
     path.mkdir()
     rows = [(i, IDS[(k + j) % 3]) for i, k in enumerate(images) for j in range(2)]
     regions_table = table([image(str(k)) for k in images], rows)
     found = encoded(regions_table, mask=[answer(images[i], label) for i, label in rows])
     text = TEXT[[IDS.index(label) for label in ids]]
     _, _, kinds = region_recognition.evaluate(found, ONTOLOGY, text, ids, replicates=0)
-    predictions.save(path, regions_table, region_recognition.describe_regions(regions_table, ids), kinds)
+    digests = None if prompts is None else {"mask": np.array([prompts[i] for i, _ in rows], np.uint64)}
+    predictions.save(path, regions_table, region_recognition.describe_regions(regions_table, ids), kinds, digests)
     return path
 
 
@@ -60,6 +62,20 @@ def test_the_bank_may_be_numbered_differently(tmp_path):
     assert compare.compare(first, second, [("mask", "mask")], replicates=5)["mask"]["micro"]["estimate"] == 0
 
 
+def test_other_prompts_and_unknown_ones_are_told(tmp_path):
+    kinds = ("mask", "none")
+    first = predictions.load(write(tmp_path / "a", right, prompts=range(12)))
+    assert compare.prompt_notes(first, first, kinds) == []
+    part = predictions.load(write(tmp_path / "b", wrong, images=[5, 3], prompts=[5, 3]))
+    assert compare.prompt_notes(first, part, kinds) == []  # of what both have
+    other = predictions.load(write(tmp_path / "c", wrong, prompts=[*range(11), 99]))
+    (line,) = compare.prompt_notes(first, other, kinds)
+    assert "mask: 2 of 24 regions were asked by different prompts" in line
+    old = predictions.load(write(tmp_path / "d", right))
+    (line,) = compare.prompt_notes(first, old, kinds)
+    assert "mask: results of an older version do not say by which prompts" in line
+
+
 def test_nothing_in_common_is_an_error(tmp_path):
     first = predictions.load(write(tmp_path / "a", right, images=[0, 1]))
     second = predictions.load(write(tmp_path / "b", right, images=[2, 3]))
@@ -84,14 +100,17 @@ def test_an_archive_of_something_else_is_named(tmp_path):
 
 
 def test_command_line(tmp_path, monkeypatch, capsys):
-    write(tmp_path / "a", right)
-    write(tmp_path / "b", wrong)
+    write(tmp_path / "a", right, prompts=[1] * 12)
+    write(tmp_path / "b", wrong, prompts=[2] * 12)
     output = tmp_path / "difference.json"
     flags = types.SimpleNamespace(kinds=["mask"], reference="none", output=str(output))
     monkeypatch.setattr(compare, "FLAGS", flags)
     compare.main(["compare", str(tmp_path / "a"), str(tmp_path / "b")])
     assert "24 regions of 24 and 24" in capsys.readouterr().out
     assert json.loads(output.read_text())["mask - none"]["micro"]["first"] == 1
+    flags.reference = ""
+    compare.main(["compare", str(tmp_path / "a"), str(tmp_path / "b")])
+    assert "24 of 24 regions were asked by different prompts" in capsys.readouterr().out
     flags.output = str(tmp_path / "absent/x.json")
     with pytest.raises(InputError, match="cannot be written"):
         compare.main(["compare", str(tmp_path / "a"), str(tmp_path / "b")])

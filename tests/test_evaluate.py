@@ -17,7 +17,7 @@ import medp_clip_jax as medp
 from medp_clip_jax import augment, evaluate, results
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.eval_input import eval_batches
-from medp_clip_jax.evaluators import encode
+from medp_clip_jax.evaluators import encode, prompt_record
 from medp_clip_jax.export import export_run
 from medp_clip_jax.models.vit import Images
 from medp_clip_jax.ontology import Node, Ontology
@@ -116,10 +116,19 @@ def test_metrics_are_shares_and_the_same_without_a_report(small, tmp_path):
     assert found == pytest.approx(written, nan_ok=True)
     shares = [v for name, v in found.items() if not name.startswith("context") and not np.isnan(v)]
     assert shares and all(0 <= value <= 1 for value in shares)
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"results.json", "predictions.npz", "report.html"}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        "results.json",
+        "predictions.npz",
+        "prompts.npz",
+        "report.html",
+    }
     content = json.loads((tmp_path / "out/results.json").read_text())
     assert content["notice"] == results.NOTICE and content["data"]["images"] == 4
     assert content["metrics"]["region/mask/macro"] is None  # too few groups: null, not NaN
+    assert content["prompts"] == prompt_record.of_kinds(prompt_record.load(tmp_path / "out")[1])
+    assert content["prompts"].keys() == {"mask"}  # the other kind needs none
+    assert content["sentences"]["labels"]["liver"] == list(corpus.ontology.sentences("liver"))
+    assert content["checkpoint"] == results.origin(tmp_path / "out", params)
 
 
 def test_the_bank_holds_the_labels_of_training_too(small, tmp_path):
@@ -159,7 +168,9 @@ def test_a_release_is_evaluated_as_its_run_is_and_left_alone(monkeypatch, run, f
     found = [
         json.loads((out / "results.json").read_text()) for out in (tmp_path / "own", tmp_path / "evaluation/own-test")
     ]
-    assert found[0]["metrics"] == found[1]["metrics"]
+    assert found[0]["metrics"] == found[1]["metrics"] and found[0]["prompts"] == found[1]["prompts"]
+    assert [each["checkpoint"]["name"] for each in found] == [run.name, "released"]
+    assert found[0]["checkpoint"]["parameters"] == found[1]["checkpoint"]["parameters"]
     assert {path: path.read_bytes() for path in released.iterdir()} == files
 
 

@@ -9,6 +9,7 @@ import types
 import corpus_cases
 import numpy as np
 import pytest
+import results_cases
 import tiny_corpus
 import tiny_run
 
@@ -134,6 +135,9 @@ def test_the_command_writes_its_numbers(tmp_path):
     given = [f"--checkpoint={run}", f"--data={data}", f"--output={tmp_path / 'out'}"]
     done = subprocess.run([*command, *given], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "sixteen" in done.stdout and "region" in json.loads((tmp_path / "out" / falsification.FILE).read_text())
+    numbers = json.loads((tmp_path / "out" / falsification.FILE).read_text())
+    assert "sixteen" in done.stdout and "region" in numbers
+    assert results_cases.HEADER <= numbers.keys() and len(numbers["data"]["checksum"]) == 16
+    assert len(set(numbers["prompts"].values())) == len(numbers["prompts"]) == len(falsification.ASKED)
     refused = subprocess.run([*command, f"--checkpoint={run}"], capture_output=True, text=True, check=False)
     assert refused.returncode == 2 and "--data" in refused.stderr and "Traceback" not in refused.stderr

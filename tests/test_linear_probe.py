@@ -7,6 +7,7 @@ import sys
 import corpus_cases
 import numpy as np
 import pytest
+import results_cases
 import tiny_run
 from encoded_cases import IDS, TEXT, encoded, image, table, unit
 from hypothesis import given
@@ -113,3 +114,7 @@ def test_the_command_writes_its_numbers_and_needs_three_splits(tmp_path):
     assert set(numbers["regions"]) == {"mask", "none"} and numbers["regions"]["mask"]["labels"] == 2
     assert numbers["images"] == {} and "zero-shot" in done.stdout  # one image label is no choice
     assert len(numbers["data"]["checksum"]) == 16
+    assert results_cases.HEADER <= numbers.keys()
+    assert {split: set(kinds) for split, kinds in numbers["prompts"].items()} == {
+        split: {"mask"} for split in linear_probe.SPLITS
+    }

@@ -8,6 +8,7 @@ import types
 import corpus_cases
 import numpy as np
 import pytest
+import results_cases
 import tiny_corpus
 import tiny_run
 from hypothesis import given, settings
@@ -158,3 +159,6 @@ def test_the_command_writes_its_numbers_and_refuses_unknown_kinds(tmp_path):
     numbers = json.loads((tmp_path / "out" / robustness.FILE).read_text())
     assert "rotation" in done.stdout and len(numbers["changes"]) == len(CHANGES)
     assert numbers["data"]["labels"] >= len(tiny_run.LABELS)  # those of the training compete too
+    assert results_cases.HEADER <= numbers.keys() and len(numbers["data"]["checksum"]) == 16
+    assert numbers["prompts"].keys() == {"mask"} and numbers["checkpoint"]["name"] == "run"
+    assert set(tiny_run.LABELS) <= numbers["sentences"]["labels"].keys()

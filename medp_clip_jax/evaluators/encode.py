@@ -8,7 +8,7 @@ points at the region, made of the stored pixels at their full resolution, as one
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ import numpy as np
 from medp_clip_jax import prompt_kinds
 from medp_clip_jax.augment import letterbox
 from medp_clip_jax.eval_input import EvalTable, eval_batches, eval_table
-from medp_clip_jax.evaluators import region_views
+from medp_clip_jax.evaluators import prompt_record, region_views
 from medp_clip_jax.models.clip import Images, MedPCLIP
 from medp_clip_jax.ontology import Ontology
 from medp_clip_jax.prompts import RegionPrompts
@@ -32,13 +32,15 @@ SENTENCES = 256  # encoded at a time
 class Encoded:
     """L2-normalised embeddings of a split: `image` float32 [images, D] and, per kind, `regions` float32 [regions, D].
 
-    `empty` float32 [images, D] is the region embedding of an empty prompt, None where it was not measured.
+    `empty` float32 [images, D] is the region embedding of an empty prompt, None where it was not measured. `prompts`
+    are what the regions were asked by, per kind that has prompts.
     """
 
     table: EvalTable
     image: np.ndarray
     regions: dict[str, np.ndarray]
     empty: np.ndarray | None = None
+    prompts: Mapping[str, prompt_record.Kept] = dataclasses.field(default_factory=dict)
 
 
 def encode_corpus(model, params, corpus, split: str, config, kinds: Sequence[str]) -> Encoded:
@@ -55,10 +57,14 @@ def encode_corpus(model, params, corpus, split: str, config, kinds: Sequence[str
     empty = np.zeros_like(image)
     answered = (*prompted, prompt_kinds.SEGMENTED) if segmented else prompted
     regions = {kind: np.zeros((len(table.label), width), np.float32) for kind in answered}
+    asked: dict[str, prompt_record.Kept] = {kind: {} for kind in prompted}
     read, _, _ = _functions(model)
     for batch in eval_batches(
         corpus, table, config, prompted, _batch_size(config), jax.process_index(), jax.process_count()
     ):
+        own = np.split(batch["region_row"], jax.process_count())[jax.process_index()]
+        for kind, prompts in batch["prompts"].items():
+            prompt_record.keep(asked[kind], prompts, own, len(table.label))
         inputs = _place((batch["image"], batch["rectangle"], batch["prompts"]))
         seen, nothing, answers = jax.device_get(read(params, *inputs, segmented=segmented))
         rows, region_rows = batch["image_row"], batch["region_row"]
@@ -70,7 +76,16 @@ def encode_corpus(model, params, corpus, split: str, config, kinds: Sequence[str
         regions["none"] = image[table.image_index]
     for kind in (kind for kind in prompt_kinds.SHOWN if kind in kinds):
         regions[kind] = encode_views(model, params, corpus, config, table, kind)
-    return Encoded(table, image, {kind: regions[kind] for kind in kinds}, empty)
+    asked = {kind: prompt_record.joined(kept) for kind, kept in asked.items()}
+    if segmented:
+        asked[prompt_kinds.SEGMENTED] = asked["box"]
+    return Encoded(
+        table,
+        image,
+        {kind: regions[kind] for kind in kinds},
+        empty,
+        {kind: asked[kind] for kind in kinds if kind in asked},
+    )
 
 
 @functools.lru_cache(maxsize=4)  # keyed by the architecture, so that the evaluations of one run compile once

@@ -11,7 +11,6 @@ evaluation after a training, and so every cell of a sweep, has these numbers in 
 
 import dataclasses
 import functools
-import json
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -25,8 +24,8 @@ from absl import flags, logging
 from medp_clip_jax import results, statistics
 from medp_clip_jax.errors import run_cli
 from medp_clip_jax.eval_input import EvalTable, eval_batches, eval_table
-from medp_clip_jax.evaluate import define_flags, from_flags
-from medp_clip_jax.evaluators import zero_shot
+from medp_clip_jax.evaluate import define_flags, from_flags, sentences_of
+from medp_clip_jax.evaluators import prompt_record, zero_shot
 from medp_clip_jax.evaluators.encode import Encoded, encode_labels
 from medp_clip_jax.models.clip import Images, MedPCLIP
 from medp_clip_jax.ontology import Ontology
@@ -49,7 +48,8 @@ def evaluate(
     (`presence/...`). Images without any region are left out. Raises InputError where the split has no images.
     """
     table = eval_table(corpus, split, tuple(config.data.sources) or None)
-    kept, answers = embed(model, params, corpus, table, config)
+    prompts: dict[str, list[int]] = {way: [] for way in ASKED}
+    kept, answers = embed(model, params, corpus, table, config, prompts)
     asked = without(table, kept)
     ids = sorted({*table.label, *(label for image in asked.images for label in image.image_labels)})
     text = encode_labels(model, params, tokenizer, ontology, ids, config.input.label_context)
@@ -64,8 +64,13 @@ def evaluate(
         numbers["global"][way] = metrics(found["global"])
         numbers["region"][way] = metrics(found["region"])
         numbers["change"][way] = float(np.abs(found["global"] - plain).max(initial=0))
-    data = {"name": corpus.directory.name, "split": split, "images": len(kept)}
-    return {"data": data, "fusion": config.model.fusion, "seed": config.seed, "commit": results.commit(), **numbers}
+    return {
+        "data": {"name": corpus.directory.name, "split": split, "images": len(kept)},
+        "fusion": config.model.fusion,
+        "prompts": {way: prompt_record.combined(np.array(each, np.uint64)) for way, each in prompts.items()},
+        "sentences": results.words(sentences_of(ontology, ids)),
+        **numbers,
+    }
 
 
 def flat(numbers: dict[str, Any]) -> dict[str, float]:
@@ -81,10 +86,10 @@ def flat(numbers: dict[str, Any]) -> dict[str, float]:
 
 
 def embed(
-    model: Any, params: Any, corpus: Any, table: EvalTable, config: Any
+    model: Any, params: Any, corpus: Any, table: EvalTable, config: Any, digests: dict[str, list[int]] | None = None
 ) -> tuple[np.ndarray, dict[str, dict[str, np.ndarray]]]:
     """The rows of the images that have regions, and per way of asking their embeddings `global` and `region`, both
-    float32 [images, D] and L2-normalised."""
+    float32 [images, D] and L2-normalised; `digests` takes those of the prompts of each way, where it is given."""
     config = ml_collections.ConfigDict(config.to_dict())
     config.eval.regions = MANY
     ask = _compiled(ml_collections.FrozenConfigDict(model.config))
@@ -99,6 +104,8 @@ def embed(
             whole, regions = jax.device_get(ask(params, images, prompts))
             found[way]["global"][batch["image_row"][first]] = whole[first]
             found[way]["region"][batch["image_row"][first]] = regions[first]
+            if digests is not None:
+                digests[way] += prompt_record.per_region(prompt_record.of_images(prompts, first)).tolist()
         done |= set(each)
     return kept, {way: {name: value[kept] for name, value in each.items()} for way, each in found.items()}
 
@@ -181,7 +188,9 @@ def main(argv: Sequence[str]) -> None:
     logging.set_verbosity(logging.WARNING)
     o = from_flags(argv)
     numbers = evaluate(o.model, o.params, o.processor.tokenizer, o.corpus, FLAGS.split, o.config, o.ontology)
-    (o.output / FILE).write_text(json.dumps(numbers, indent=1) + "\n")
+    origin = results.origin(o.run_dir, o.params)
+    heading = results.header(o.corpus, FLAGS.split, o.config, origin, numbers["prompts"], numbers["sentences"])
+    results.write(o.output, heading | numbers | {"data": heading["data"] | numbers["data"]}, FILE)
     print(f"{screen_table(numbers)}\n\n{results.NOTICE}\nnumbers: {o.output / FILE}")
 
 

@@ -9,7 +9,6 @@ while there are enough, several times. *Zero-shot* is the choice among the same 
 """
 
 import dataclasses
-import json
 import warnings
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -21,7 +20,8 @@ from sklearn.linear_model import LogisticRegression
 
 from medp_clip_jax import prompt_kinds, results, statistics
 from medp_clip_jax.errors import InputError, run_cli
-from medp_clip_jax.evaluate import define_flags, from_flags
+from medp_clip_jax.evaluate import define_flags, from_flags, sentences_of
+from medp_clip_jax.evaluators import prompt_record
 from medp_clip_jax.evaluators.encode import Encoded, encode_corpus, encode_labels
 
 FLAGS = flags.FLAGS
@@ -215,9 +215,10 @@ def main(argv: Sequence[str]) -> None:
     )
     text = encode_labels(o.model, o.params, o.processor.tokenizer, o.ontology, ids, o.config.input.label_context)
     numbers = evaluate(encoded, text, ids, seed=o.config.seed)
-    data = {"name": o.corpus.directory.name, "checksum": results.checksum(o.corpus)}
-    content = {"data": data, "seed": o.config.seed, "commit": results.commit(), **numbers}
-    (o.output / FILE).write_text(json.dumps(content, indent=1) + "\n")
+    prompts = {split: prompt_record.of_kinds(each.prompts) for split, each in encoded.items()}
+    origin, words = results.origin(o.run_dir, o.params), results.words(sentences_of(o.ontology, ids))
+    heading = results.header(o.corpus, ", ".join(SPLITS), o.config, origin, prompts, words)
+    results.write(o.output, heading | numbers, FILE)
     print(f"{screen_table(numbers)}\n\n{results.NOTICE}\nnumbers: {o.output / FILE}")
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import pathlib
 import zipfile
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -17,11 +18,16 @@ FIELDS = ("target", "group", "image", "dataset", "modality", "stratum")
 
 @dataclasses.dataclass(frozen=True)
 class Saved:
-    """Predictions of a run: `keys` str [regions] names each region the same way in every run of the same data."""
+    """Predictions of a run: `keys` str [regions] names each region the same way in every run of the same data.
+
+    `prompts` are digests of what the regions were asked by, per kind that has prompts: uint64 [regions], see
+    `prompt_record.py`. Files of older versions have none.
+    """
 
     keys: np.ndarray
     regions: Regions
     kinds: dict[str, Predictions]
+    prompts: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
 def region_keys(table) -> np.ndarray:
@@ -35,7 +41,13 @@ def region_keys(table) -> np.ndarray:
     return np.array(keys, str)
 
 
-def save(directory: str | os.PathLike[str], table, regions: Regions, kinds: dict[str, Predictions]) -> None:
+def save(
+    directory: str | os.PathLike[str],
+    table,
+    regions: Regions,
+    kinds: Mapping[str, Predictions],
+    prompts: Mapping[str, np.ndarray] | None = None,
+) -> None:
     """Writes `predictions.npz` into `directory`: no pickle, a few bytes per region and kind."""
     arrays: dict[str, np.ndarray] = {"keys": region_keys(table), "ids": np.array(regions.ids, str)}
     for name in FIELDS:
@@ -46,6 +58,7 @@ def save(directory: str | os.PathLike[str], table, regions: Regions, kinds: dict
         arrays[f"{kind}|score"] = predictions.score.astype(np.float16)
         for name, values in predictions.values.items():
             arrays[f"{kind}|value|{name}"] = np.where(np.isnan(values), MISSING, np.nan_to_num(values)).astype(np.uint8)
+    arrays |= {f"{kind}|prompt": digests for kind, digests in (prompts or {}).items()}
     np.savez_compressed(pathlib.Path(directory) / FILE, **arrays)
 
 
@@ -72,7 +85,8 @@ def load(path: str | os.PathLike[str]) -> Saved:
             if name.startswith(prefix)
         }
         kinds[kind] = Predictions(arrays[f"{kind}|top"], arrays[f"{kind}|score"].astype(np.float32), values)
-    return Saved(keys, with_averages(regions), kinds)
+    prompts = {kind: arrays[f"{kind}|prompt"] for kind in kinds if f"{kind}|prompt" in arrays}
+    return Saved(keys, with_averages(regions), kinds, prompts)
 
 
 def with_averages(regions: Regions) -> Regions:
@@ -89,4 +103,5 @@ def take(saved: Saved, rows: np.ndarray) -> Saved:
         kind: Predictions(p.top[rows], p.score[rows], {name: value[rows] for name, value in p.values.items()})
         for kind, p in saved.kinds.items()
     }
-    return Saved(saved.keys[rows], with_averages(regions), kinds)
+    prompts = {kind: digests[rows] for kind, digests in saved.prompts.items()}
+    return Saved(saved.keys[rows], with_averages(regions), kinds, prompts)

@@ -7,7 +7,6 @@ as they are, are paired on the same regions, with intervals over patient groups.
 """
 
 import dataclasses
-import json
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -15,8 +14,8 @@ from absl import flags, logging
 
 from medp_clip_jax import results, statistics
 from medp_clip_jax.errors import InputError, run_cli
-from medp_clip_jax.evaluate import define_flags, from_flags, read_trained
-from medp_clip_jax.evaluators import region_recognition
+from medp_clip_jax.evaluate import define_flags, from_flags, read_trained, sentences_of
+from medp_clip_jax.evaluators import prompt_record, region_recognition
 from medp_clip_jax.evaluators.encode import Encoded, encode_corpus, encode_labels
 from medp_clip_jax.evaluators.image_changes import STRENGTHS, ChangedCorpus
 from medp_clip_jax.ontology import Ontology
@@ -82,8 +81,13 @@ def evaluate(
                     for name in METRICS
                 }
             changes.append(entry)
-    data = {"name": corpus.directory.name, "split": split, "regions": len(regions.target), "labels": len(bank)}
-    return {"data": data, "seed": config.seed, "commit": results.commit(), "unchanged": unchanged, "changes": changes}
+    return {
+        "data": {"name": corpus.directory.name, "split": split, "regions": len(regions.target), "labels": len(bank)},
+        "prompts": prompt_record.of_kinds(encoded.prompts),  # of the pictures as they are
+        "sentences": results.words(sentences_of(ontology, bank)),
+        "unchanged": unchanged,
+        "changes": changes,
+    }
 
 
 def screen_table(numbers: dict[str, Any], metric: str = "micro") -> str:
@@ -114,7 +118,9 @@ def main(argv: Sequence[str]) -> None:
     numbers = evaluate(
         o.model, o.params, o.processor.tokenizer, o.corpus, FLAGS.split, o.config, o.ontology, FLAGS.kinds, trained
     )
-    (o.output / FILE).write_text(json.dumps(numbers, indent=1) + "\n")
+    origin = results.origin(o.run_dir, o.params)
+    heading = results.header(o.corpus, FLAGS.split, o.config, origin, numbers["prompts"], numbers["sentences"])
+    results.write(o.output, heading | numbers | {"data": heading["data"] | numbers["data"]}, FILE)
     print(f"{screen_table(numbers)}\n\n{results.NOTICE}\nnumbers: {o.output / FILE}")
 
 
