@@ -1,15 +1,18 @@
 """Bootstrap intervals over patient groups.
 
-Regions of one patient are not independent, so whole groups are drawn with replacement, never single regions. Every
-number here is a mean over columns of ratios: one column gives a plain (micro) mean, one per label the macro mean.
+Regions of one patient are not independent, so whole groups are drawn with replacement, never single regions. A number
+is a `Measure`: it can be taken under weights of the groups, which say how often each was drawn. Most are a `Tally`, a
+mean over columns of ratios: one column gives a plain (micro) mean, one per label the macro mean.
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
-CHUNK = 100  # replicates drawn at a time, so that many groups do not need [replicates, groups] at once
+CHUNK = 100  # replicates taken at a time, so that many items do not need [replicates, items] at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,12 +27,48 @@ class Interval:
         return f"{self.estimate:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
+class Measure(Protocol):
+    """A number in which patient groups can be weighed."""
+
+    def filled(self) -> np.ndarray:
+        """Which groups have anything in it, bool [groups]."""
+        ...
+
+    def values(self, weights: np.ndarray) -> np.ndarray:
+        """The number, float [replicates], under weights float [replicates, groups], whole numbers of 0 and more; nan
+        where what was drawn has none."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True)
 class Tally:
     """Sums `numerator` and counts `denominator`, both float [groups, columns]."""
 
     numerator: np.ndarray
     denominator: np.ndarray
+
+    def filled(self) -> np.ndarray:
+        """See `Measure`."""
+        return self.denominator.sum(1) > 0
+
+    def values(self, weights: np.ndarray) -> np.ndarray:
+        """See `Measure`."""
+        return mean_ratio(weights @ self.numerator, weights @ self.denominator)
+
+
+@dataclasses.dataclass(frozen=True)
+class Mean:
+    """The mean over measures of the same groups, such as those of several data sets, that exist for what was drawn."""
+
+    items: Sequence[Measure]
+
+    def filled(self) -> np.ndarray:
+        """See `Measure`."""
+        return np.any([item.filled() for item in self.items], 0)
+
+    def values(self, weights: np.ndarray) -> np.ndarray:
+        """See `Measure`."""
+        return mean_of_existing(np.stack([item.values(weights) for item in self.items], 1))
 
 
 def group_index(*keys: Sequence[str]) -> np.ndarray:
@@ -61,31 +100,50 @@ def mean_ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     return np.where(count > 0, ratios.sum(-1) / np.maximum(count, 1), np.nan)
 
 
-def estimate(item: Tally) -> float:
-    """The mean ratio over all groups."""
-    return float(mean_ratio(item.numerator.sum(0), item.denominator.sum(0)))
+def mean_of_existing(values: np.ndarray) -> np.ndarray:
+    """Mean over the last axis without nan; nan if all are."""
+    exists = ~np.isnan(values)
+    return mean_ratio(np.where(exists, values, 0.0), exists.astype(float))
 
 
-def bootstrap(items: Sequence[Tally], replicates: int = 1000, seed: int = 0) -> np.ndarray:
-    """Mean ratios of each tally under the same resampled groups, float [replicates, len(items)].
+def estimate(item: Measure) -> float:
+    """The number over all groups, each once."""
+    if isinstance(item, Tally):
+        return float(mean_ratio(item.numerator.sum(0), item.denominator.sum(0)))
+    return float(item.values(np.ones((1, len(item.filled()))))[0])
 
-    All tallies must have the same groups: the draws are shared, which is what pairs them.
+
+def bootstrap(items: Sequence[Measure], replicates: int = 1000, seed: int = 0) -> np.ndarray:
+    """Each measure under the same resampled groups, float [replicates, len(items)].
+
+    All must have the same groups: the draws are shared, which is what pairs them.
     """
-    groups = {len(item.numerator) for item in items}
+    groups = {len(item.filled()) for item in items}
     if len(groups) != 1:
         raise ValueError(f"paired tallies need the same groups, got {sorted(groups)} of them")
     (size,) = groups
-    rng = np.random.default_rng(seed)
+    drawn = _draws(size, replicates, seed)
     samples = np.empty((replicates, len(items)))
     for start in range(0, replicates, CHUNK):
-        stop = min(start + CHUNK, replicates)
-        weights = rng.multinomial(size, np.full(size, 1.0 / size), size=stop - start).astype(np.float64)
+        weights = drawn[start : start + CHUNK].astype(np.float64)
         for column, item in enumerate(items):
-            samples[start:stop, column] = mean_ratio(weights @ item.numerator, weights @ item.denominator)
+            samples[start : start + CHUNK, column] = item.values(weights)
     return samples
 
 
-def mean_of(items: Sequence[Tally], replicates: int = 1000, seed: int = 0) -> dict[str, float | None]:
+@functools.lru_cache(maxsize=8)  # many numbers of one evaluation have the same groups, and drawing costs the most
+def _draws(size: int, replicates: int, seed: int) -> np.ndarray:
+    """How often each of `size` groups is drawn, int16 [replicates, size]."""
+    rng = np.random.default_rng(seed)
+    drawn = np.empty((replicates, size), np.int16)
+    for start in range(0, replicates, CHUNK):
+        rows = drawn[start : start + CHUNK]
+        rows[:] = rng.multinomial(size, np.full(size, 1.0 / size), size=len(rows))
+    drawn.flags.writeable = False
+    return drawn
+
+
+def mean_of(items: Sequence[Measure], replicates: int = 1000, seed: int = 0) -> dict[str, float | None]:
     """The mean over tallies, such as data sets, as `value` and, where `replicates` are drawn, its 95 % bounds `low` and
     `high`; plain values for JSON."""
     value = rounded(np.mean([estimate(item) for item in items]))
@@ -96,7 +154,7 @@ def mean_of(items: Sequence[Tally], replicates: int = 1000, seed: int = 0) -> di
 
 
 def difference_of(
-    first: Sequence[Tally], second: Sequence[Tally], replicates: int = 1000, seed: int = 0
+    first: Sequence[Measure], second: Sequence[Measure], replicates: int = 1000, seed: int = 0
 ) -> dict[str, float | None]:
     """How far the mean over the tallies of `first` lies above that of `second`, as `value`, `low` and `high` like
     `mean_of`; both are measured on the same resampled groups."""
@@ -112,12 +170,12 @@ def rounded(value: float) -> float | None:
     return None if not np.isfinite(value) else round(float(value), 5)
 
 
-def interval(item: Tally, replicates: int = 1000, seed: int = 0) -> Interval:
-    """The mean ratio of `item` with its 95 % interval over resampled groups."""
+def interval(item: Measure, replicates: int = 1000, seed: int = 0) -> Interval:
+    """The number `item` with its 95 % interval over resampled groups."""
     return _interval(estimate(item), item, lambda: bootstrap([item], replicates, seed)[:, 0])
 
 
-def difference(first: Tally, second: Tally, replicates: int = 1000, seed: int = 0) -> Interval:
+def difference(first: Measure, second: Measure, replicates: int = 1000, seed: int = 0) -> Interval:
     """`first - second` with its 95 % interval; both are measured on the same resampled groups in each replicate."""
 
     def samples() -> np.ndarray:
@@ -127,9 +185,9 @@ def difference(first: Tally, second: Tally, replicates: int = 1000, seed: int = 
     return _interval(estimate(first) - estimate(second), first, samples)
 
 
-def _interval(value: float, item: Tally, samples) -> Interval:
+def _interval(value: float, item: Measure, samples) -> Interval:
     # Fewer than two groups with anything in them say nothing about other patients.
-    if np.isnan(value) or (item.denominator.sum(1) > 0).sum() < 2:
+    if np.isnan(value) or item.filled().sum() < 2:
         return Interval(value, float("nan"), float("nan"))
     low, high = np.nanpercentile(samples(), [2.5, 97.5])
     return Interval(value, float(low), float(high))

@@ -54,7 +54,22 @@ def test_a_model_that_knows_is_sure_and_abstains_and_one_that_does_not_cannot():
     # All labels alike: a fifth of the probability each, and the cosine is the same without the true one.
     assert flat["calibration/box/confidence"] == pytest.approx(0.2)
     assert flat["calibration/box/absent_auroc_cosine"] == 0.5 and flat["calibration/box/absent_rejected_cosine"] == 0
-    assert details["calibration"]["mask"]["intervals"]["absent_rejected_cosine"]["low"] == 1
+    intervals = details["calibration"]["mask"]["intervals"]
+    assert intervals["absent_rejected_cosine"]["low"] == intervals["absent_auroc_cosine"]["low"] == 1
+    assert {f"calibration/mask/{name}" for name in intervals} == {name for name in flat if "/mask/" in name}
+    for name, interval in intervals.items():
+        assert interval["estimate"] == pytest.approx(flat[f"calibration/mask/{name}"]), name
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 6))
+def test_a_replicate_has_the_calibration_error_of_the_regions_drawn(seed, count, groups):
+    rng = np.random.default_rng(seed)
+    confidence, group = rng.uniform(1e-6, 1, count), rng.integers(0, groups, count)
+    right, weights = rng.random(count) < confidence, rng.integers(0, 4, (5, group.max() + 1))
+    for weight, value in zip(weights, calibration.gaps(confidence, right, group).values(weights), strict=True):
+        drawn = np.repeat(np.arange(count), weight[group])
+        bins = calibration.reliability(confidence[drawn], right[drawn])
+        assert value == pytest.approx(sum(b["share"] * abs(b["confidence"] - b["accuracy"]) for b in bins))
 
 
 def test_nothing_is_said_without_regions_or_without_any_other_label():

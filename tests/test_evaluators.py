@@ -98,6 +98,18 @@ def test_strata_are_patches_of_the_canvas():
     assert found.stratum.tolist() == [0, 1, 2, 0]
 
 
+def test_strata_of_size_and_the_first_five_have_intervals():
+    images = [image(str(i)) for i in range(8)]
+    area = np.float32([0.001] * 4 + [0.1] * 4)
+    regions_table = table(images, [(i, "liver") for i in range(8)], area)
+    _, details, _ = recognise(regions_table, replicates=50, mask=["tumor", "liver"] + ["liver"] * 6)
+    parts = details["kinds"]["mask"]
+    small, large = parts["area"]["under 1 patch"]["intervals"], parts["area"]["over 4 patches"]["intervals"]
+    assert small["micro"]["low"] < small["micro"]["estimate"] == 0.75 and small["micro"]["high"] == 1
+    assert large["micro"] == parts["intervals"]["top5"] == {"estimate": 1, "low": 1, "high": 1}
+    assert "intervals" not in parts["dataset"]["set"]
+
+
 def test_breakdowns_cover_every_region_once():
     images = [image(str(i), dataset=f"d{i % 2}", modality="ct" if i else "") for i in range(4)]
     _, details, _ = recognise(
@@ -149,6 +161,7 @@ def test_single_label_sets_are_a_choice_between_their_labels():
     interval = details["image"]["set"]["intervals"]["accuracy"]
     assert interval["low"] <= 6 / 8 <= interval["high"]
     assert details["image"]["set"]["labels"] == ["benign", "malignant"]
+    assert details["image"]["set"]["intervals"].keys() == details["image"]["set"]["metrics"].keys()
 
 
 def test_multi_label_sets_are_ranked_per_label():
@@ -158,6 +171,9 @@ def test_multi_label_sets_are_ranked_per_label():
     metrics, details = classify(images, scores, ("benign", "liver"), np.eye(2, 8, dtype=np.float32))
     assert details["image"]["set"]["kind"] == "multi"
     assert metrics["image/set/auroc"] == pytest.approx((1 + 0.5) / 2)
+    intervals = details["image"]["set"]["intervals"]
+    assert intervals["auroc"] == {"estimate": 0.75, "low": 0.75, "high": 0.75}  # whoever is drawn
+    assert intervals["map"]["low"] < intervals["map"]["estimate"] < intervals["map"]["high"]
     assert "image/set/accuracy" not in metrics
 
 
@@ -168,7 +184,8 @@ def test_groups_with_the_same_labels_are_asked_as_a_whole():
         labels = ["benign"] if i // 3 < 6 else []
         images.append(image(str(i), group=f"exam {i // 3}", labels=labels))
         scores[i, 0] = float(bool(labels)) if i % 3 == 0 else 0.1
-    metrics, _ = classify(images, scores, ("benign", "liver"), np.eye(2, 8, dtype=np.float32))
+    metrics, details = classify(images, scores, ("benign", "liver"), np.eye(2, 8, dtype=np.float32))
+    assert details["image"]["set"]["intervals"]["group_auroc"]["low"] == 1
     assert metrics["image/set/group_auroc"] == metrics["image/group_auroc"] == 1 > metrics["image/set/auroc"]
     images[0] = dataclasses.replace(images[0], image_labels=())
     metrics, _ = classify(images, scores, ("benign", "liver"), np.eye(2, 8, dtype=np.float32))
@@ -180,7 +197,8 @@ def test_presence_asks_region_labels_of_the_whole_image():
     rows = [(i, "liver") for i in range(6)]
     scores = np.zeros((12, 8))
     scores[:6, IDS.index("liver")] = 1
-    metrics, _ = classify(images, scores, IDS, TEXT, rows)
+    metrics, details = classify(images, scores, IDS, TEXT, rows)
+    assert {name: v["low"] for name, v in details["presence"]["set"]["intervals"].items()} == {"auroc": 1, "map": 1}
     assert metrics == dict.fromkeys(("presence/set/auroc", "presence/set/map", "presence/auroc", "presence/map"), 1.0)
 
 

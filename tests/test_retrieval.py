@@ -6,7 +6,7 @@ from encoded_cases import IDS, TEXT, encoded, image, table, unit
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medp_clip_jax.evaluators import retrieval
+from medp_clip_jax.evaluators import label_search, retrieval
 
 DIRECTIONS = ("text_to_region", "region_to_text", "region_to_region")
 
@@ -39,6 +39,34 @@ def test_numbers_are_those_of_their_definition(seed, items, labels):
             assert found[name][query] == pytest.approx(value, nan_ok=True), name
 
 
+@given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.integers(1, 6))
+def test_a_replicate_is_the_search_among_the_regions_that_were_drawn(seed, items, groups):
+    rng = np.random.default_rng(seed)
+    label, group = rng.integers(0, 3, items), rng.integers(0, groups, items)
+    embedding, text = rng.integers(-2, 3, (items, 3)).astype(np.float32), rng.normal(size=(3, 3)).astype(np.float32)
+    searched = retrieval.Gallery(np.arange(items), label, group, retrieval.queries(label))
+    found = retrieval.measures(retrieval.search(embedding, text, searched), searched)
+    weights = np.concatenate([np.ones((1, group.max() + 1), int), rng.integers(0, 4, (4, group.max() + 1))])
+    for name in ("r1", "r5", "r10", "p10", "map_r"):
+        values = found["text_to_region", name].values(weights.astype(float))
+        for weight, value in zip(weights, values, strict=True):
+            drawn = np.repeat(np.arange(items), weight[group])
+            labels = np.unique(label[drawn])
+            expected = np.nan
+            if len(drawn):
+                each = retrieval.ranked(text[labels], embedding[drawn], labels, label[drawn])[name]
+                expected = each.mean()
+            assert value == pytest.approx(expected, nan_ok=True), name
+
+
+def test_places_that_no_replicate_reaches_are_not_kept():
+    group = np.repeat(np.arange(500), 3)
+    kept = label_search.first_places(np.arange(1500)[::-1], 10, group)
+    assert kept.tolist() == list(range(1499, 1499 - 3 * label_search.REACH, -1))  # of REACH patients
+    assert len(label_search.first_places(np.arange(1500), 400, group)) == 864
+    assert len(label_search.first_places(np.arange(90), 1, group[:90])) == 90  # few patients: everything
+
+
 def patients(rows, area=0.1):
     """A table with an image per (patient, label)."""
     images = [image(str(i), group=group) for i, (group, _) in enumerate(rows)]
@@ -50,6 +78,9 @@ def test_a_perfect_model_finds_everything_and_a_patient_never_its_own():
     flat, details = retrieval.evaluate(encoded(patients(rows), mask=[label for _, label in rows]), TEXT, IDS, 50)
     mask = {name: value for name, value in flat.items() if name.startswith("retrieval/mask/")}
     assert {name.split("/")[2] for name in mask} == set(DIRECTIONS) and set(mask.values()) == {1.0}
+    intervals = details["retrieval"]["mask"]
+    assert {f"retrieval/mask/{d}/{name}" for d in intervals for name in intervals[d]} == mask.keys()
+    assert intervals["text_to_region"]["map_r"] == {"estimate": 1, "low": 1, "high": 1}
     # Only the liver has another patient: tumor and organ ask nobody.
     assert details["retrieval"]["mask"]["region_to_region"]["r1"]["estimate"] == 1
     alone, _ = retrieval.evaluate(encoded(patients(rows[1:3]), mask=["liver", "tumor"]), TEXT, IDS, 0)

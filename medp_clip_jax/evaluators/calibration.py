@@ -17,6 +17,7 @@ from sklearn.metrics import roc_auc_score
 from medp_clip_jax import statistics
 from medp_clip_jax.evaluators.encode import Encoded
 from medp_clip_jax.ontology import Ontology
+from medp_clip_jax.rank_statistics import Ranking, auroc
 
 BINS = 15
 KEPT = 0.95  # share of present labels that the threshold keeps
@@ -35,8 +36,8 @@ def evaluate(
     """Scores the regions of `encoded` against text embeddings float [C, D] of the labels `ids`; `scale` is the factor
     of the cosine in the softmax.
 
-    Returns flat metrics (`calibration/mask/ece`, ...), and for the report the bins of each kind and the intervals of
-    the share rejected over patient groups. Empty for a table without regions or a bank of one family of labels only.
+    Returns flat metrics (`calibration/mask/ece`, ...), and for the report the bins of each kind and intervals over
+    patient groups. Empty for a table without regions or a bank of one family of labels only.
     """
     flat: dict[str, float] = {}
     details: dict[str, Any] = {"calibration": {}}
@@ -56,15 +57,25 @@ def evaluate(
             "confidence": float(confidence.mean()),
             "accuracy": float(right.mean()),
         }
-        intervals = {}
+        measures: dict[str, statistics.Measure] = {
+            "ece": gaps(confidence, right, group),
+            "confidence": statistics.tally(confidence, group),
+            "accuracy": statistics.tally(right, group),
+        }
         for name in present:
             here, gone = present[name], absent[name]
-            truth = np.repeat([True, False], len(here))
-            numbers[f"absent_auroc_{name}"] = float(roc_auc_score(truth, np.concatenate([here, gone])))
+            truth, score = np.repeat([True, False], len(here)), np.concatenate([here, gone])
+            numbers[f"absent_auroc_{name}"] = float(roc_auc_score(truth, score))
+            twice, groups = np.tile(group, 2), int(group.max()) + 1
+            measures[f"absent_auroc_{name}"] = Ranking(score[:, None], truth[:, None], twice, groups, auroc)
             item = statistics.tally(gone < np.quantile(here, 1 - KEPT, method="lower"), group)
             numbers[f"absent_rejected_{name}"] = statistics.estimate(item)
-            if replicates:
-                intervals[f"absent_rejected_{name}"] = dataclasses.asdict(statistics.interval(item, replicates, seed))
+            measures[f"absent_rejected_{name}"] = item
+        intervals = {
+            name: dataclasses.asdict(statistics.interval(item, replicates, seed))
+            for name, item in measures.items()
+            if replicates
+        }
         flat |= {f"calibration/{kind}/{name}": value for name, value in numbers.items()}
         details["calibration"][kind] = {"bins": bins, "intervals": intervals}
     return flat, details
@@ -99,10 +110,40 @@ def scores(
     return right, whole, rest
 
 
+@dataclasses.dataclass(frozen=True)
+class Gaps:
+    """The expected calibration error as a measure of patient groups: `gap`, confidence minus accuracy summed over the
+    regions in each bin, and `count` of regions, both float [groups, BINS]."""
+
+    gap: np.ndarray
+    count: np.ndarray
+
+    def filled(self) -> np.ndarray:
+        """See `statistics.Measure`."""
+        return self.count.sum(1) > 0
+
+    def values(self, weights: np.ndarray) -> np.ndarray:
+        """See `statistics.Measure`."""
+        return np.abs(weights @ self.gap).sum(1) / np.maximum((weights @ self.count).sum(1), 1)
+
+
+def gaps(confidence: np.ndarray, right: np.ndarray, group: np.ndarray) -> Gaps:
+    """The error of regions with `confidence` float, `right` bool and `group` int, all [regions]."""
+    shape = (int(group.max(initial=-1)) + 1, BINS)
+    cell = np.ravel_multi_index((group, bin_of(confidence)), shape)
+    gap = np.bincount(cell, confidence - right, minlength=shape[0] * BINS)
+    return Gaps(gap.reshape(shape), np.bincount(cell, minlength=shape[0] * BINS).reshape(shape).astype(float))
+
+
+def bin_of(confidence: np.ndarray) -> np.ndarray:
+    """Which of `BINS` bins of equal width over (0, 1] a probability is in, int like `confidence`."""
+    return np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+
+
 def reliability(confidence: np.ndarray, right: np.ndarray) -> list[dict[str, float]]:
     """The filled ones of `BINS` bins of equal width over (0, 1]: `share` of the regions, mean `confidence` and
     `accuracy`."""
-    place = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+    place = bin_of(confidence)
     return [
         {
             "share": float((place == i).mean()),

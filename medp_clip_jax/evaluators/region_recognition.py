@@ -6,7 +6,8 @@ an image weighs the same, so that one embedding for the whole image scores exact
 """
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,7 @@ MIN_GROUPS = 5  # labels seen in fewer patients are listed, not averaged
 PATCH = 16.0**2 / 224.0**2  # share of the canvas that one 16-px patch covers at 224 px
 STRATA = ("under 1 patch", "1 to 4 patches", "over 4 patches")
 METRICS = ("micro", "micro_hierarchical", "macro", "macro_hierarchical", "within_image", "within_dataset", "top5")
+INTERVALS = ("micro", "macro", "within_image", "twins", "top5")
 CHUNK = 4096  # regions scored at a time
 
 
@@ -167,17 +169,22 @@ def select(regions: Regions, mask: np.ndarray) -> Regions:
 
 
 def breakdown(
-    predictions: Predictions, regions: Regions, seen: Collection[str] | None = None
-) -> dict[str, dict[str, dict[str, float]]]:
+    predictions: Predictions,
+    regions: Regions,
+    seen: Collection[str] | None = None,
+    replicates: int = 0,
+    seed: int = 0,
+) -> dict[str, dict[str, dict[str, Any]]]:
     """`{"dataset" | "modality" | "area": {value: {metric: number, "regions": count}}}` for one prompt kind.
 
-    With the labels `seen` in training there is one more, "training", that tells them from the others.
+    With the labels `seen` in training there is one more, "training", that tells them from the others. Strata of area
+    have "intervals" of metrics, where `replicates` are drawn.
     """
     keys = {"dataset": regions.dataset, "modality": regions.modality, "area": np.array(STRATA, object)[regions.stratum]}
     if seen is not None:
         known = np.array([label in seen for label in regions.ids])
         keys["training"] = np.where(known[regions.target], "label seen in training", "label not seen").astype(object)
-    result: dict[str, dict[str, dict[str, float]]] = {}
+    result: dict[str, dict[str, dict[str, Any]]] = {}
     for axis, key in keys.items():
         names = [name for name in STRATA if name in key] if axis == "area" else sorted(set(key))
         result[axis] = {}
@@ -189,9 +196,21 @@ def breakdown(
                 score=predictions.score[mask],
                 values={metric: values[mask] for metric, values in predictions.values.items()},
             )
-            numbers = {metric: statistics.estimate(t) for metric, t in tallies(part, select(regions, mask)).items()}
+            sums = tallies(part, select(regions, mask))
+            numbers = {metric: statistics.estimate(item) for metric, item in sums.items()}
             result[axis][name] = {"regions": int(mask.sum()), **numbers}
+            if axis == "area" and replicates:
+                result[axis][name]["intervals"] = intervals(sums, replicates, seed)
     return result
+
+
+def intervals(sums: Mapping[str, statistics.Tally], replicates: int, seed: int) -> dict[str, dict[str, float]]:
+    """`{metric: {"estimate", "low", "high"}}` over patient groups, of the metrics in INTERVALS that there are."""
+    return {
+        name: dataclasses.asdict(statistics.interval(sums[name], replicates, seed))
+        for name in INTERVALS
+        if replicates and name in sums
+    }
 
 
 def label_accuracy(predictions: Predictions, regions: Regions) -> dict[str, dict[str, float]]:
@@ -239,13 +258,9 @@ def evaluate(
         sums[kind] = tallies(predictions[kind], regions)
         metrics |= {f"region/{kind}/{name}": statistics.estimate(item) for name, item in sums[kind].items()}
         details["kinds"][kind] = {
-            "intervals": {
-                name: dataclasses.asdict(statistics.interval(sums[kind][name], replicates, seed))
-                for name in ("micro", "macro", "within_image", "twins")
-                if replicates and name in sums[kind]
-            },
+            "intervals": intervals(sums[kind], replicates, seed),
             "labels": label_accuracy(predictions[kind], regions),
-            **breakdown(predictions[kind], regions, seen),
+            **breakdown(predictions[kind], regions, seen, replicates, seed),
         }
     if replicates:
         details["differences"] = kind_differences(sums, replicates, seed)

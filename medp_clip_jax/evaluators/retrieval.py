@@ -15,10 +15,31 @@ import numpy as np
 
 from medp_clip_jax import statistics
 from medp_clip_jax.evaluators.encode import Encoded
+from medp_clip_jax.evaluators.label_search import METRICS, LabelSearch, first_places
 
 FIRST = (1, 5, 10)
 QUERIES = 64  # regions of a label that ask, spread evenly over its patients
 CHUNK = 256  # queries ranked at a time
+
+
+@dataclasses.dataclass(frozen=True)
+class Gallery:
+    """The regions that are searched: `rows` of the table, their `label` as a row of the bank and patient `group`, all
+    int [gallery]; `asking` int [queries] are the places of those that ask."""
+
+    rows: np.ndarray
+    label: np.ndarray
+    group: np.ndarray
+    asking: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What searches by one prompt kind find: `rankings` of the gallery by each of its labels, ascending, int [places]
+    each (see `label_search.first_places`), and per direction in which regions ask its metrics float [queries]."""
+
+    rankings: list[np.ndarray]
+    scores: dict[str, dict[str, np.ndarray]]
 
 
 def evaluate(
@@ -26,43 +47,71 @@ def evaluate(
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """Searches among the regions of `encoded` and the texts float [C, D] of the labels `ids`, all L2-normalised.
 
-    Returns flat metrics (`retrieval/mask/text_to_region/map_r`, ...), and for the report the intervals of the two
-    directions in which regions ask, over patient groups. A direction without any query, as among regions of a single
-    patient, is left out.
+    Returns flat metrics (`retrieval/mask/text_to_region/map_r`, ...), and for the report their intervals over patient
+    groups: of those that ask, and of those searched where labels ask. A direction without any query, as among regions
+    of a single patient, is left out.
     """
     flat: dict[str, float] = {}
     details: dict[str, Any] = {"retrieval": {}}
-    if not len(encoded.table.label):
-        return flat, details
-    rows = {label: row for row, label in enumerate(ids)}
-    kept = representatives(encoded.table)
-    target = np.array([rows[label] for label in encoded.table.label], np.int64)[kept]
-    group = _groups(encoded.table)[kept]
-    asking, labels = queries(target), np.unique(target)
+    searched = gallery(encoded.table, ids)
     for kind, embedding in encoded.regions.items():
-        regions = embedding[kept]
-        some, wanted, own = regions[asking], target[asking], group[asking]
-        found = {
-            "text_to_region": (labels, ranked(text[labels], regions, labels, target)),
-            "region_to_text": (wanted, ranked(some, text, wanted, np.arange(len(text)))),
-            "region_to_region": (wanted, ranked(some, regions, wanted, target, own, group)),
-        }
+        if not len(searched.rows):
+            continue
         intervals: dict[str, dict[str, Any]] = {}
-        for direction, (label, scores) in found.items():
-            asked = ~np.isnan(scores["map_r"])
-            if not asked.any():
-                continue
-            if direction == "region_to_text":  # one text is right: what is left says the same as R@1
-                scores = {name: scores[name] for name in scores if name.startswith("r")}
-            who = np.zeros_like(label) if direction == "text_to_region" else own
-            for name, value in scores.items():
-                item = statistics.tally(np.where(asked, value, 0), who, np.where(asked, label, -1))
-                flat[f"retrieval/{kind}/{direction}/{name}"] = statistics.estimate(item)
-                if replicates and direction != "text_to_region":
-                    interval = statistics.interval(item, replicates, seed)
-                    intervals.setdefault(direction, {})[name] = dataclasses.asdict(interval)
+        for (direction, name), item in measures(search(embedding, text, searched), searched).items():
+            flat[f"retrieval/{kind}/{direction}/{name}"] = statistics.estimate(item)
+            if replicates:
+                interval = statistics.interval(item, replicates, seed)
+                intervals.setdefault(direction, {})[name] = dataclasses.asdict(interval)
         details["retrieval"][kind] = intervals
     return flat, details
+
+
+def gallery(table: Any, ids: Sequence[str]) -> Gallery:
+    """The regions of an `EvalTable` that are searched, and that ask."""
+    places = {label: row for row, label in enumerate(ids)}
+    rows = representatives(table) if len(table.label) else np.zeros(0, np.int64)
+    label = np.array([places[table.label[row]] for row in rows], np.int64)
+    return Gallery(rows, label, _groups(table)[rows] if len(rows) else rows, queries(label))
+
+
+def search(embedding: np.ndarray, text: np.ndarray, searched: Gallery) -> Found:
+    """All searches with region embeddings float [regions, D] of the table and texts float [C, D] of the bank."""
+    regions, label, group, asking = embedding[searched.rows], searched.label, searched.group, searched.asking
+    some, wanted = regions[asking], label[asking]
+    rankings = []
+    for each in np.unique(label):
+        order = np.argsort(-(regions.astype(np.float32) @ text[each].astype(np.float32)), kind="stable")
+        rankings.append(first_places(order, int((label == each).sum()), group))
+    to_text = ranked(some, text, wanted, np.arange(len(text)))
+    return Found(
+        rankings,
+        {
+            # One text is right: what is left out says the same as R@1.
+            "region_to_text": {name: value for name, value in to_text.items() if name.startswith("r")},
+            "region_to_region": ranked(some, regions, wanted, label, group[asking], group),
+        },
+    )
+
+
+def measures(found: Found, searched: Gallery) -> dict[tuple[str, str], statistics.Measure]:
+    """The metrics by direction and name, of the directions that have a query."""
+    label, group = searched.label, searched.group
+    labels, column = np.unique(label, return_inverse=True)
+    total = np.zeros((len(labels), int(group.max(initial=-1)) + 1))
+    np.add.at(total, (column, group), 1)
+    groups = [group[ranking] for ranking in found.rankings]
+    right = [label[ranking] == each for each, ranking in zip(labels, found.rankings, strict=True)]
+    result: dict[tuple[str, str], statistics.Measure] = {
+        ("text_to_region", name): LabelSearch(groups, right, total, name) for name in METRICS
+    }
+    for direction, scores in found.scores.items():
+        for name, value in scores.items():
+            asked = ~np.isnan(value)
+            columns = np.where(asked, label[searched.asking], -1)
+            if asked.any():
+                result[direction, name] = statistics.tally(np.where(asked, value, 0), group[searched.asking], columns)
+    return result
 
 
 def representatives(table: Any) -> np.ndarray:

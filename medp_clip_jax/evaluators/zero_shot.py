@@ -11,16 +11,32 @@ groups are asked, too: `group_auroc` and the like are those of the mean embeddin
 """
 
 import dataclasses
-import functools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from sklearn import metrics as sk
 
 from medp_clip_jax import statistics
 from medp_clip_jax.evaluators.encode import Encoded
+from medp_clip_jax.rank_statistics import Ranking, auroc, average_precision
 
 MIN_IMAGES = 5  # with and without a label, for it to be ranked
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """What one data set is asked, and the cosines that answer: a choice between its `labels`, or each by itself.
+
+    `score` float and `present` bool are [images, labels]; `images` int [images] are rows of the table, `group` int
+    [images] the patient groups, numbered from 0.
+    """
+
+    labels: Sequence[str]
+    single: bool
+    score: np.ndarray
+    present: np.ndarray
+    images: np.ndarray
+    group: np.ndarray
 
 
 def evaluate(
@@ -29,31 +45,54 @@ def evaluate(
     """Classifies `encoded.image` [N, D] by `text` float [C, D], one row per label of `ids`.
 
     Returns flat metrics (`image/<data set>/accuracy`, means over data sets as `image/accuracy`) and details per data
-    set: kind, labels, images, metrics, and the accuracy's interval over patient groups.
+    set: kind, labels, images, metrics, and their intervals over patient groups.
     """
-    rows = {label: row for row, label in enumerate(ids)}
     flat: dict[str, float] = {}
-    details: dict = {"image": {}, "presence": {}}
+    details: dict[str, dict[str, Any]] = {"image": {}, "presence": {}}
+    for (task, name), question in questions(encoded, text, ids).items():
+        asked = measures(question)
+        if not asked:
+            continue
+        if task == "image" and (whole := per_group(question)):
+            asked |= {f"group_{key}": item for key, item in measures(whole).items()}
+        metrics = {key: statistics.estimate(item) for key, item in asked.items()}
+        intervals = {
+            key: dataclasses.asdict(statistics.interval(item, replicates, seed))
+            for key, item in asked.items()
+            if replicates
+        }
+        details[task][name] = {
+            "kind": "single" if question.single else "multi",
+            "metrics": metrics,
+            "intervals": intervals,
+            "images": len(question.images),
+            "labels": list(question.labels),
+        }
+        flat |= {f"{task}/{name}/{key}": value for key, value in metrics.items()}
+    for task, entries in details.items():
+        flat |= _means(task, entries)
+    return flat, details
+
+
+def questions(encoded: Encoded, text: np.ndarray, ids: Sequence[str]) -> dict[tuple[str, str], Question]:
+    """What is asked of each data set, by task (`image` or `presence`) and name; see `evaluate` for the arguments."""
+    rows = {label: row for row, label in enumerate(ids)}
+    found = {}
     for task, labels in (("image", image_labels(encoded.table)), ("presence", presence_labels(encoded.table))):
         for name, members in _by_dataset(encoded.table).items():
             truth = [sorted(set(labels[i]) & rows.keys()) for i in members]
-            candidates = sorted(set().union(*truth)) if truth else []
-            classes = np.stack([text[rows[label]] for label in candidates]) if candidates else np.zeros((0, 1))
-            single = task == "image" and len(candidates) > 1 and all(len(labels[i]) == 1 for i in members)
-            present = np.array([[label in t for label in candidates] for t in truth], bool)
-            groups = statistics.group_index([encoded.table.images[i].group for i in members])
-
-            ask = functools.partial(_ask, classes=classes, single=single, replicates=replicates, seed=seed)
-            entry = ask(encoded.image[members], present, groups)
-            if entry is None:
+            candidates = sorted(set().union(*truth))
+            if not candidates:
                 continue
-            if task == "image" and (whole := _per_group(encoded.image[members], present, groups)):
-                found = ask(*whole, np.arange(len(whole[0])))
-                entry["metrics"] |= {f"group_{key}": value for key, value in found["metrics"].items()} if found else {}
-            details[task][name] = entry | {"images": len(members), "labels": candidates}
-            flat |= {f"{task}/{name}/{key}": value for key, value in entry["metrics"].items()}
-        flat |= _means(task, details[task])
-    return flat, details
+            found[task, name] = Question(
+                labels=candidates,
+                single=task == "image" and len(candidates) > 1 and all(len(labels[i]) == 1 for i in members),
+                score=encoded.image[members] @ np.stack([text[rows[label]] for label in candidates]).T,
+                present=np.array([[label in t for label in candidates] for t in truth], bool),
+                images=members,
+                group=statistics.group_index([encoded.table.images[i].group for i in members]),
+            )
+    return found
 
 
 def image_labels(table) -> list[tuple[str, ...]]:
@@ -69,70 +108,52 @@ def presence_labels(table) -> list[tuple[str, ...]]:
     return [tuple(sorted(found)) for found in labels]
 
 
-def single_label(logits: np.ndarray, target: np.ndarray, groups: np.ndarray, replicates: int, seed: int) -> dict:
-    """Accuracy, balanced accuracy (mean over classes) and macro one-vs-rest AUROC of logits [images, classes]."""
-    right = (logits.argmax(1) == target).astype(float)
-    plain, balanced = statistics.tally(right, groups), statistics.tally(right, groups, target)
-    one_hot = target[:, None] == np.arange(logits.shape[1])
-    numbers = {
-        "accuracy": statistics.estimate(plain),
-        "balanced_accuracy": statistics.estimate(balanced),
-        # One-vs-rest on the margin over the best other class, whose order no scale of the logits changes.
-        "auroc": _mean(
-            [sk.roc_auc_score(truth, _margin(logits, c)) for c, truth in enumerate(one_hot.T) if _mixed(truth, 1)]
-        ),
-    }
-    intervals = {}
-    if replicates:
-        for name, item in (("accuracy", plain), ("balanced_accuracy", balanced)):
-            intervals[name] = dataclasses.asdict(statistics.interval(item, replicates, seed))
-    return {"kind": "single", "metrics": numbers, "intervals": intervals}
+def measures(question: Question) -> dict[str, statistics.Measure]:
+    """The metrics of a question, empty where no label can be ranked.
 
-
-def multi_label(embedding: np.ndarray, classes: np.ndarray, present: np.ndarray) -> dict | None:
-    """Macro AUROC and mean average precision over the classes seen in, and missing from, at least MIN_IMAGES images.
-
-    Embeddings are [images, D] and [classes, D], `present` bool [images, classes]. None if no class qualifies.
+    Of a choice: accuracy, balanced accuracy (mean over classes) and macro one-vs-rest AUROC. Else macro AUROC and mean
+    average precision over the labels present in, and missing from, at least MIN_IMAGES images.
     """
-    ranked = [c for c in range(present.shape[-1]) if _mixed(present[:, c], MIN_IMAGES)] if present.ndim == 2 else []
-    if not ranked:
-        return None
-    scores = embedding @ classes.T
-    numbers = {
-        "auroc": _mean([sk.roc_auc_score(present[:, c], scores[:, c]) for c in ranked]),
-        "map": _mean([sk.average_precision_score(present[:, c], scores[:, c]) for c in ranked]),
+    score, present, group = question.score, question.present, question.group
+    groups = int(group.max(initial=-1)) + 1
+    if question.single:
+        target = present.argmax(1)
+        right = (score.argmax(1) == target).astype(float)
+        some = [c for c in range(len(question.labels)) if _mixed(present[:, c], 1)]
+        # One-vs-rest on the margin over the best other class, whose order no scale of the logits changes.
+        margins = np.stack([_margin(score, c) for c in some], 1)
+        return {
+            "accuracy": statistics.tally(right, group),
+            "balanced_accuracy": statistics.tally(right, group, target),
+            "auroc": Ranking(margins, present[:, some], group, groups, auroc),
+        }
+    some = [c for c in range(len(question.labels)) if _mixed(present[:, c], MIN_IMAGES)]
+    if not some:
+        return {}
+    return {
+        name: Ranking(score[:, some], present[:, some], group, groups, metric)
+        for name, metric in (("auroc", auroc), ("map", average_precision))
     }
-    return {"kind": "multi", "metrics": numbers, "intervals": {}}
+
+
+def per_group(question: Question) -> Question | None:
+    """The question put to the mean embedding of each group; None where groups are single images or their images differ
+    in labels."""
+    group, present = question.group, question.present
+    first = np.unique(group, return_index=True)[1]
+    if len(first) == len(group) or (present != present[first][group]).any():
+        return None
+    sums = np.zeros((len(first), question.score.shape[1]))
+    np.add.at(sums, group, question.score)  # cosines with a mean are the mean of cosines
+    mean = sums / np.bincount(group)[:, None]
+    return dataclasses.replace(
+        question, score=mean, present=present[first], images=question.images[first], group=np.arange(len(first))
+    )
 
 
 def _by_dataset(table) -> dict[str, np.ndarray]:
     names = np.array([example.dataset for example in table.images], object)
     return {name: np.flatnonzero(names == name) for name in sorted(set(names))}
-
-
-def _ask(
-    embedding: np.ndarray,
-    present: np.ndarray,
-    groups: np.ndarray,
-    *,
-    classes: np.ndarray,
-    single: bool,
-    replicates: int,
-    seed: int,
-) -> dict | None:
-    if single:
-        return single_label(embedding @ classes.T, present.argmax(1), groups, replicates, seed)
-    return multi_label(embedding, classes, present)
-
-
-def _per_group(embedding: np.ndarray, present: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """Mean embedding and labels of each group; None where groups are single images or their images differ in labels."""
-    first = np.unique(groups, return_index=True)[1]
-    if len(first) == len(groups) or (present != present[first][groups]).any():
-        return None
-    sums = np.zeros((len(first), embedding.shape[1]))
-    np.add.at(sums, groups, embedding)
-    return sums / np.bincount(groups)[:, None], present[first]
 
 
 def _margin(logits: np.ndarray, column: int) -> np.ndarray:
@@ -143,10 +164,6 @@ def _mixed(truth: np.ndarray, least: int) -> bool:
     return bool(truth.sum() >= least and (~truth).sum() >= least)
 
 
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values)) if values else float("nan")
-
-
 def _means(task: str, entries: dict) -> dict[str, float]:
     """Unweighted means over the data sets that have the metric."""
     found: dict[str, list[float]] = {}
@@ -154,4 +171,4 @@ def _means(task: str, entries: dict) -> dict[str, float]:
         for name, value in entry["metrics"].items():
             if not np.isnan(value):
                 found.setdefault(name, []).append(value)
-    return {f"{task}/{name}": _mean(values) for name, values in found.items()}
+    return {f"{task}/{name}": float(np.mean(values)) for name, values in found.items()}
