@@ -1,4 +1,4 @@
-"""Is run A better than run B? Paired difference over the same regions, with an interval over patient groups.
+"""Is run A better than run B? Paired difference over the same regions and images, with an interval over patient groups.
 
     python -m medp_clip_jax.compare A B [--kinds=mask,box,point] [--reference=none] [--output=comparison.json]
 
@@ -7,7 +7,6 @@ B where it is not the same as A's, so that a promptable model can be set against
 where the two were not asked by the same prompts.
 """
 
-import dataclasses
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from medp_clip_jax import statistics
+from medp_clip_jax import paired, results
 from medp_clip_jax.errors import InputError, run_cli
 from medp_clip_jax.evaluators import predictions
 from medp_clip_jax.evaluators.region_recognition import tallies
@@ -48,14 +47,7 @@ def compare(
                 raise InputError(f"the {side} results have no prompt kind {name!r}, they have {', '.join(saved.kinds)}")
         mine, theirs = tallies(first.kinds[kind], first.regions), tallies(second.kinds[other], first.regions)
         key = kind if kind == other else f"{kind} - {other}"
-        result[key] = {
-            metric: {
-                "first": statistics.estimate(mine[metric]),
-                "second": statistics.estimate(theirs[metric]),
-                **dataclasses.asdict(statistics.difference(mine[metric], theirs[metric], replicates, seed)),
-            }
-            for metric in METRICS
-        }
+        result[key] = {metric: paired.lead(mine[metric], theirs[metric], replicates, seed) for metric in METRICS}
     return result
 
 
@@ -86,12 +78,14 @@ def prompt_notes(first: predictions.Saved, second: predictions.Saved, kinds: Seq
 
 def table(result: dict[str, dict[str, dict[str, float]]]) -> str:
     """The comparison as text, one line per prompt kind and metric; a star marks intervals that exclude zero."""
-    lines = [f"{'kind':<16}{'metric':<15}{'A':>7}{'B':>8}{'A - B':>9}  95 % interval"]
+    wide = max(16, *(len(kind) + 2 for kind in result))
+    long = max(15, *(len(metric) + 2 for metrics in result.values() for metric in metrics))
+    lines = [f"{'kind':<{wide}}{'metric':<{long}}{'A':>7}{'B':>8}{'A - B':>9}  95 % interval"]
     for kind, metrics in result.items():
         for metric, v in metrics.items():
             star = " *" if v["low"] > 0 or v["high"] < 0 else ""
             lines.append(
-                f"{kind:<16}{metric:<15}{v['first']:7.3f} {v['second']:7.3f} {v['estimate']:+8.3f}"
+                f"{kind:<{wide}}{metric:<{long}}{v['first']:7.3f} {v['second']:7.3f} {v['estimate']:+8.3f}"
                 f"  [{v['low']:+.3f}, {v['high']:+.3f}]{star}"
             )
     return "\n".join(lines)
@@ -105,19 +99,25 @@ def main(argv: Sequence[str]) -> None:
     if set(first.regions.ids) != set(second.regions.ids):
         print("note: the label banks differ, so that only within_image compares like with like")
     pairs = [(kind, FLAGS.reference or kind) for kind in kinds]
-    result = compare(first, second, pairs)
-    for line in prompt_notes(first, second, [kind for kind, other in pairs if kind == other]):
-        print(line)
+    about_images, notes = paired.images(first, second)
+    result = {}
+    if pairs or not about_images:
+        result = compare(first, second, pairs)
+        notes += prompt_notes(first, second, [kind for kind, other in pairs if kind == other])
+        found, more = paired.searches(first, second, pairs)
+        result |= found
+        notes += more
+    result |= about_images
     regions = len(np.intersect1d(first.keys, second.keys))
-    print(f"{regions} regions of {len(first.keys)} and {len(second.keys)}\n{table(result)}")
+    print("\n".join([*notes, f"{regions} regions of {len(first.keys)} and {len(second.keys)}", table(result)]))
     if FLAGS.output:
         store(FLAGS.output, result)
 
 
 def store(path: str, numbers: Mapping[str, Any]) -> None:
-    """Writes a comparison as JSON; InputError where that cannot be done."""
+    """Writes a comparison as JSON, numbers that do not exist as null; InputError where that cannot be done."""
     try:
-        pathlib.Path(path).write_text(json.dumps(numbers, indent=1) + "\n")
+        pathlib.Path(path).write_text(json.dumps(results.plain(numbers), indent=1, allow_nan=False) + "\n")
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror}): name a writable file") from error
 

@@ -31,6 +31,7 @@ from medp_clip_jax.evaluators import (
     prompt_record,
     region_recognition,
     retrieval,
+    saved_answers,
     zero_shot,
 )
 from medp_clip_jax.evaluators.encode import encode_corpus, encode_labels, encode_texts
@@ -86,7 +87,7 @@ def run_evaluation(
         for name, (lines, true) in questions.items()
     }
     context_metrics, context_details = context_retention.evaluate(encoded, text, ids, asked)
-    found, found_details = retrieval.evaluate(encoded, text, ids, replicates, config.seed)
+    found, found_details, searches = retrieval.evaluate(encoded, text, ids, replicates, config.seed)
     scale = float(np.exp(jax.device_get(params["logit_scale"])))
     sure, sure_details = calibration.evaluate(
         encoded, ontology, text[: len(bank)], bank, scale, replicates, config.seed
@@ -107,8 +108,11 @@ def run_evaluation(
         heading = results.header(corpus, split, config, origin, prompts, words)
         content = results.collect(heading, table, metrics, details, seen_labels(trained))
         results.write(folder, content)
-        if answers:
-            predictions.save(folder, table, region_recognition.describe_regions(table, bank), answers, digests)
+        images = zero_shot.questions(encoded, text, ids)
+        if answers or images:
+            regions = region_recognition.describe_regions(table, bank)
+            more = saved_answers.pack(table, images, searches)
+            predictions.save(folder, table, regions, answers, digests, more)
             prompt_record.save(folder, predictions.region_keys(table), encoded.prompts)
         # Imported here: most evaluations of a training run write no report and should not wait for its libraries.
         from medp_clip_jax import report

@@ -71,6 +71,25 @@ class Mean:
         return mean_of_existing(np.stack([item.values(weights) for item in self.items], 1))
 
 
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """A measure of some groups among others: `place` int [its groups] says which they are of `groups` in all."""
+
+    item: Measure
+    place: np.ndarray
+    groups: int
+
+    def filled(self) -> np.ndarray:
+        """See `Measure`."""
+        result = np.zeros(self.groups, bool)
+        result[self.place] = self.item.filled()
+        return result
+
+    def values(self, weights: np.ndarray) -> np.ndarray:
+        """See `Measure`."""
+        return self.item.values(weights[:, self.place])
+
+
 def group_index(*keys: Sequence[str]) -> np.ndarray:
     """Numbers the distinct tuples of the parallel `keys` (each [items]) in order of first appearance; int [items]."""
     seen: dict[tuple[str, ...], int] = {}

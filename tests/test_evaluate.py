@@ -14,10 +14,10 @@ import tiny_corpus
 import tiny_run
 
 import medp_clip_jax as medp
-from medp_clip_jax import augment, evaluate, results
+from medp_clip_jax import augment, evaluate, paired, results
 from medp_clip_jax.errors import InputError
 from medp_clip_jax.eval_input import eval_batches
-from medp_clip_jax.evaluators import encode, prompt_record
+from medp_clip_jax.evaluators import encode, predictions, prompt_record
 from medp_clip_jax.export import export_run
 from medp_clip_jax.models.vit import Images
 from medp_clip_jax.ontology import Node, Ontology
@@ -129,6 +129,14 @@ def test_metrics_are_shares_and_the_same_without_a_report(small, tmp_path):
     assert content["prompts"].keys() == {"mask"}  # the other kind needs none
     assert content["sentences"]["labels"]["liver"] == list(corpus.ontology.sentences("liver"))
     assert content["checkpoint"] == results.origin(tmp_path / "out", params)
+    saved = predictions.load(tmp_path / "out")
+    searches, _ = paired.searches(saved, saved, [("mask", "mask")], 5)
+    for direction in ("text_to_region", "region_to_region"):
+        found = searches[f"mask {direction}"]["map_r"]
+        assert found["first"] == pytest.approx(content["metrics"][f"retrieval/mask/{direction}/map_r"])
+    np.testing.assert_array_equal(
+        saved.prompts["mask"], prompt_record.per_region(prompt_record.load(tmp_path / "out")[1]["mask"])
+    )
 
 
 def test_the_bank_holds_the_labels_of_training_too(small, tmp_path):

@@ -72,7 +72,7 @@ def evaluated(tmp_path, images=10, seed=0):
     )
     more, image_details = zero_shot.evaluate(encoded, text, IDS, 20)
     context, context_details = context_retention.evaluate(encoded, text, IDS)
-    found, found_details = retrieval.evaluate(encoded, text, IDS, 20)
+    found, found_details, _ = retrieval.evaluate(encoded, text, IDS, 20)
     sure, sure_details = calibration.evaluate(encoded, corpus.ontology, text, IDS, 10.0, 20)
     heading = results.header(corpus, "test", tiny_corpus.config(), results.origin(None, {}), {}, results.words({}))
     content = results.collect(

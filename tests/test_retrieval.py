@@ -75,7 +75,7 @@ def patients(rows, area=0.1):
 
 def test_a_perfect_model_finds_everything_and_a_patient_never_its_own():
     rows = [("p", "liver"), ("q", "liver"), ("q", "tumor"), ("r", "organ")]
-    flat, details = retrieval.evaluate(encoded(patients(rows), mask=[label for _, label in rows]), TEXT, IDS, 50)
+    flat, details, _ = retrieval.evaluate(encoded(patients(rows), mask=[label for _, label in rows]), TEXT, IDS, 50)
     mask = {name: value for name, value in flat.items() if name.startswith("retrieval/mask/")}
     assert {name.split("/")[2] for name in mask} == set(DIRECTIONS) and set(mask.values()) == {1.0}
     intervals = details["retrieval"]["mask"]
@@ -83,7 +83,7 @@ def test_a_perfect_model_finds_everything_and_a_patient_never_its_own():
     assert intervals["text_to_region"]["map_r"] == {"estimate": 1, "low": 1, "high": 1}
     # Only the liver has another patient: tumor and organ ask nobody.
     assert details["retrieval"]["mask"]["region_to_region"]["r1"]["estimate"] == 1
-    alone, _ = retrieval.evaluate(encoded(patients(rows[1:3]), mask=["liver", "tumor"]), TEXT, IDS, 0)
+    alone, *_ = retrieval.evaluate(encoded(patients(rows[1:3]), mask=["liver", "tumor"]), TEXT, IDS, 0)
     assert not any("region_to_region" in name for name in alone)
 
 
@@ -94,13 +94,13 @@ def test_slices_of_one_patient_count_once_by_the_largest():
     assert retrieval.representatives(regions).tolist() == [7, 20, 21]
     answers = np.tile(TEXT[[IDS.index("tumor")]], (22, 1))
     answers[[7, 20]] = TEXT[IDS.index("liver")]  # the other slices say tumor, and would come first
-    flat, _ = retrieval.evaluate(encoded(regions, mask=answers), TEXT, IDS, 0)
+    flat, *_ = retrieval.evaluate(encoded(regions, mask=answers), TEXT, IDS, 0)
     assert flat["retrieval/mask/text_to_region/map_r"] == 1
 
 
 def test_labels_weigh_the_same_however_many_regions_they_have():
     rows = [(str(i), "liver") for i in range(9)] + [("x", "tumor")]
-    flat, _ = retrieval.evaluate(encoded(patients(rows), mask=["liver"] * 10), TEXT, IDS, 0)
+    flat, *_ = retrieval.evaluate(encoded(patients(rows), mask=["liver"] * 10), TEXT, IDS, 0)
     assert flat["retrieval/mask/region_to_text/r1"] == 0.5
     assert flat["retrieval/mask/region_to_text/r5"] == 1  # five labels in all
 

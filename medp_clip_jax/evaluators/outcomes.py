@@ -22,8 +22,10 @@ from medp_clip_jax.statistics import Tally
 
 
 def of_run(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """The outcomes of the predictions in `folder`; InputError if they are absent or damaged."""
+    """The outcomes of the predictions in `folder`, empty without regions; InputError if they are absent or damaged."""
     saved = predictions.load(folder)
+    if not saved.kinds:
+        return {}
     rows, target = np.unique(saved.regions.target, return_inverse=True)
     datasets, dataset = np.unique(saved.regions.dataset, return_inverse=True)
     first = next(iter(saved.kinds.values()))

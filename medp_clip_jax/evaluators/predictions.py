@@ -1,4 +1,4 @@
-"""Per-region predictions on disk, so that two runs can be compared region by region without their models."""
+"""Predictions on disk, so that two runs can be compared region by region without their models."""
 
 import dataclasses
 import os
@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from medp_clip_jax.errors import InputError
+from medp_clip_jax.evaluators import saved_answers
 from medp_clip_jax.evaluators.region_recognition import MIN_GROUPS, Predictions, Regions
 
 FILE = "predictions.npz"
@@ -21,13 +22,14 @@ class Saved:
     """Predictions of a run: `keys` str [regions] names each region the same way in every run of the same data.
 
     `prompts` are digests of what the regions were asked by, per kind that has prompts: uint64 [regions], see
-    `prompt_record.py`. Files of older versions have none.
+    `prompt_record.py`. `answers` are those about images, and the searches. Files of older versions have neither.
     """
 
     keys: np.ndarray
     regions: Regions
     kinds: dict[str, Predictions]
     prompts: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    answers: saved_answers.Answers | None = None
 
 
 def region_keys(table) -> np.ndarray:
@@ -47,8 +49,12 @@ def save(
     regions: Regions,
     kinds: Mapping[str, Predictions],
     prompts: Mapping[str, np.ndarray] | None = None,
+    answers: Mapping[str, np.ndarray] | None = None,
 ) -> None:
-    """Writes `predictions.npz` into `directory`: no pickle, a few bytes per region and kind."""
+    """Writes `predictions.npz` into `directory`: no pickle, a few bytes per region and kind, and per image and label.
+
+    `prompts` and `answers` are as in `prompt_record.per_region` and `saved_answers.pack`.
+    """
     arrays: dict[str, np.ndarray] = {"keys": region_keys(table), "ids": np.array(regions.ids, str)}
     for name in FIELDS:
         value = getattr(regions, name)
@@ -59,7 +65,7 @@ def save(
         for name, values in predictions.values.items():
             arrays[f"{kind}|value|{name}"] = np.where(np.isnan(values), MISSING, np.nan_to_num(values)).astype(np.uint8)
     arrays |= {f"{kind}|prompt": digests for kind, digests in (prompts or {}).items()}
-    np.savez_compressed(pathlib.Path(directory) / FILE, **arrays)
+    np.savez_compressed(pathlib.Path(directory) / FILE, **arrays, **(answers or {}))
 
 
 def load(path: str | os.PathLike[str]) -> Saved:
@@ -71,13 +77,14 @@ def load(path: str | os.PathLike[str]) -> Saved:
             arrays = {name: stored[name] for name in stored.files}
         fields = {name: arrays[name] for name in FIELDS}
         ids, keys = tuple(arrays["ids"].tolist()), arrays["keys"]
+        answers = saved_answers.unpack(arrays, fields["target"], fields["group"])
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file: run `python -m medp_clip_jax.evaluate` first") from error
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: not a predictions file ({error}): run the evaluation again") from error
     regions = Regions(ids=ids, averaged=np.zeros(0, bool), groups_per_label=np.zeros(0, int), **fields)
     kinds = {}
-    for kind in dict.fromkeys(name.split("|")[0] for name in arrays if "|" in name):
+    for kind in [name.removesuffix("|top") for name in arrays if name.endswith("|top")]:
         prefix = f"{kind}|value|"
         values = {
             name[len(prefix) :]: np.where(value == MISSING, np.nan, value.astype(np.float64))
@@ -86,7 +93,7 @@ def load(path: str | os.PathLike[str]) -> Saved:
         }
         kinds[kind] = Predictions(arrays[f"{kind}|top"], arrays[f"{kind}|score"].astype(np.float32), values)
     prompts = {kind: arrays[f"{kind}|prompt"] for kind in kinds if f"{kind}|prompt" in arrays}
-    return Saved(keys, with_averages(regions), kinds, prompts)
+    return Saved(keys, with_averages(regions), kinds, prompts, answers)
 
 
 def with_averages(regions: Regions) -> Regions:
@@ -97,7 +104,7 @@ def with_averages(regions: Regions) -> Regions:
 
 
 def take(saved: Saved, rows: np.ndarray) -> Saved:
-    """The regions `rows` (int [some]) of saved predictions, in that order."""
+    """The regions `rows` (int [some]) of saved predictions, in that order, without the `answers`."""
     regions = dataclasses.replace(saved.regions, **{name: getattr(saved.regions, name)[rows] for name in FIELDS})
     kinds = {
         kind: Predictions(p.top[rows], p.score[rows], {name: value[rows] for name, value in p.values.items()})

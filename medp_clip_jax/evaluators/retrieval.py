@@ -42,29 +42,37 @@ class Found:
     scores: dict[str, dict[str, np.ndarray]]
 
 
+@dataclasses.dataclass(frozen=True)
+class Searches:
+    """All searches of an evaluation, by prompt kind; none where the gallery is empty."""
+
+    gallery: Gallery
+    found: dict[str, Found]
+
+
 def evaluate(
     encoded: Encoded, text: np.ndarray, ids: Sequence[str], replicates: int = 1000, seed: int = 0
-) -> tuple[dict[str, float], dict[str, Any]]:
+) -> tuple[dict[str, float], dict[str, Any], Searches]:
     """Searches among the regions of `encoded` and the texts float [C, D] of the labels `ids`, all L2-normalised.
 
-    Returns flat metrics (`retrieval/mask/text_to_region/map_r`, ...), and for the report their intervals over patient
-    groups: of those that ask, and of those searched where labels ask. A direction without any query, as among regions
-    of a single patient, is left out.
+    Returns flat metrics (`retrieval/mask/text_to_region/map_r`, ...), for the report their intervals over patient
+    groups (of those that ask, and of those searched where labels ask), and what was found. A direction without any
+    query, as among regions of a single patient, is left out of the numbers.
     """
     flat: dict[str, float] = {}
     details: dict[str, Any] = {"retrieval": {}}
     searched = gallery(encoded.table, ids)
-    for kind, embedding in encoded.regions.items():
-        if not len(searched.rows):
-            continue
+    kinds = encoded.regions.items() if len(searched.rows) else ()
+    searches = Searches(searched, {kind: search(embedding, text, searched) for kind, embedding in kinds})
+    for kind, found in searches.found.items():
         intervals: dict[str, dict[str, Any]] = {}
-        for (direction, name), item in measures(search(embedding, text, searched), searched).items():
+        for (direction, name), item in measures(found, searched).items():
             flat[f"retrieval/{kind}/{direction}/{name}"] = statistics.estimate(item)
             if replicates:
                 interval = statistics.interval(item, replicates, seed)
                 intervals.setdefault(direction, {})[name] = dataclasses.asdict(interval)
         details["retrieval"][kind] = intervals
-    return flat, details
+    return flat, details, searches
 
 
 def gallery(table: Any, ids: Sequence[str]) -> Gallery:
