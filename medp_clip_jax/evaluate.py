@@ -99,11 +99,13 @@ def run_evaluation(
 
         falsified = falsification.evaluate(model, params, tokenizer, corpus, split, config, ontology)
         metrics |= falsification.flat(falsified)
-    origin = results.origin(run_dir or output_dir, params) if output_dir else {}
+    if output_dir:  # every process has a part of it
+        origin = results.origin(run_dir or output_dir, params)
+        kept = {kind: prompt_record.joined(each) for kind, each in encoded.prompts.items()}
     if folder:
         details |= image_details | context_details | found_details | sure_details
         words = results.words(sentences_of(ontology, ids), questions={name: q[0] for name, q in questions.items()})
-        digests = {kind: prompt_record.per_region(kept) for kind, kept in encoded.prompts.items()}
+        digests = {kind: prompt_record.per_region(each) for kind, each in kept.items()}
         prompts = {kind: prompt_record.combined(each) for kind, each in digests.items()}
         heading = results.header(corpus, split, config, origin, prompts, words)
         content = results.collect(heading, table, metrics, details, seen_labels(trained))
@@ -113,7 +115,7 @@ def run_evaluation(
             regions = region_recognition.describe_regions(table, bank)
             more = saved_answers.pack(table, images, searches)
             predictions.save(folder, table, regions, answers, digests, more)
-            prompt_record.save(folder, predictions.region_keys(table), encoded.prompts)
+            prompt_record.save(folder, predictions.region_keys(table), kept)
         # Imported here: most evaluations of a training run write no report and should not wait for its libraries.
         from medp_clip_jax import report
 

@@ -1,5 +1,6 @@
 """A small program for tests/test_processes.py, run as one process of a job: `process_program.py WHAT DIRECTORY`."""
 
+import dataclasses
 import os
 import signal
 import sys
@@ -42,6 +43,27 @@ def wait(directory: Path, where: str) -> None:
             time.sleep(0.1)
 
 
+def digests() -> None:
+    """Says what prompts and parameters are digested as, when each process has every second region and column."""
+    # Imported here: the other jobs should not wait for the model's libraries.
+    from medp_clip_jax import results
+    from medp_clip_jax.evaluators import prompt_record
+    from medp_clip_jax.prompts import RegionPrompts
+
+    rng, number = np.random.default_rng(0), jax.process_index()
+    prompts = RegionPrompts.none(1, 3000)
+    prompts = dataclasses.replace(prompts, boxes=rng.random((1, 3000, 4)).astype(np.float32), box_valid=prompts.valid)
+    kept: prompt_record.Kept = {}
+    places = np.arange(3000)[None]
+    prompt_record.keep(kept, prompts, np.where(places % jax.process_count() == number, places, -1), 3000)
+    mesh = jax.make_mesh((jax.device_count(),), ("fsdp",), axis_types=(jax.sharding.AxisType.Auto,))
+    split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, "fsdp"))
+    whole = rng.random((3, 4)).astype(np.float32)
+    params = {"w": jax.make_array_from_callback(whole.shape, split, lambda index: whole[index])}
+    prompt = prompt_record.combined(prompt_record.per_region(prompt_record.joined(kept)))
+    print("digests", prompt, results.origin(None, params)["parameters"], flush=True)
+
+
 def main(argv: list[str]) -> None:
     """Runs what is asked for as `train.py` does."""
     what, directory = argv[1], Path(argv[2])
@@ -74,6 +96,8 @@ def main(argv: list[str]) -> None:
         elif what == "devices":
             places = f"process {jax.process_index()} of {jax.process_count()}"
             print(f"{places}: {jax.local_device_count()} of {jax.device_count()} devices", flush=True)
+        elif what == "digests":
+            digests()
         elif what == "die_once":
             if jax.process_index() == 1 and not (directory / "died").exists():
                 (directory / "died").touch()

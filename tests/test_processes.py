@@ -24,6 +24,14 @@ def test_a_barrier_holds_back_until_the_main_process_has_written(tmp_path):
         assert f"seen True main {number == 0}" in output
 
 
+def test_prompts_and_parameters_have_the_same_digests_in_any_number_of_processes(tmp_path):
+    jobs = [Job("digests", tmp_path / f"job{count}", range(count), count) for count in (1, 2)]
+    results = [result for job in jobs for result in job.finish().values()]
+    assert [code for code, _, _ in results] == [0, 0, 0], results
+    said = [line for _, output, _ in results for line in output.splitlines() if line.startswith("digests ")]
+    assert len(said) == 3 and len(set(said)) == 1
+
+
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_signal_to_any_process_stops_all_at_the_same_step(tmp_path, number):
     job = Job("steps", tmp_path / "job")

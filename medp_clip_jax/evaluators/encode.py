@@ -33,7 +33,7 @@ class Encoded:
     """L2-normalised embeddings of a split: `image` float32 [images, D] and, per kind, `regions` float32 [regions, D].
 
     `empty` float32 [images, D] is the region embedding of an empty prompt, None where it was not measured. `prompts`
-    are what the regions were asked by, per kind that has prompts.
+    are what the regions were asked by, per kind that has prompts; in a job of several processes, those of this one.
     """
 
     table: EvalTable
@@ -76,7 +76,6 @@ def encode_corpus(model, params, corpus, split: str, config, kinds: Sequence[str
         regions["none"] = image[table.image_index]
     for kind in (kind for kind in prompt_kinds.SHOWN if kind in kinds):
         regions[kind] = encode_views(model, params, corpus, config, table, kind)
-    asked = {kind: prompt_record.joined(kept) for kind, kept in asked.items()}
     if segmented:
         asked[prompt_kinds.SEGMENTED] = asked["box"]
     return Encoded(

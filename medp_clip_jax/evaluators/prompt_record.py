@@ -19,6 +19,7 @@ from medp_clip_jax.prompts import RegionPrompts
 
 FILE = "prompts.npz"
 LIMIT = 128 * 2**20  # bytes of mask maps of one kind: more are digested and not stored
+TOGETHER = 1024  # regions that processes tell each other at a time
 FIELDS = tuple(field.name for field in dataclasses.fields(RegionPrompts))
 
 Kept = dict[str, np.ndarray]  # the fields of `RegionPrompts` without the axis of images: [regions, ...]
@@ -45,7 +46,12 @@ def joined(kept: Kept) -> Kept:
     """What all processes of the job kept, each of its own regions; every process has to ask."""
     if jax.process_count() == 1:
         return kept
-    return {name: multihost_utils.process_allgather(value).sum(0, dtype=value.dtype) for name, value in kept.items()}
+    result = {name: np.empty_like(value) for name, value in kept.items()}
+    for name, value in kept.items():
+        for start in range(0, len(value), TOGETHER):
+            rows = slice(start, start + TOGETHER)
+            result[name][rows] = multihost_utils.process_allgather(value[rows]).sum(0, dtype=value.dtype)
+    return result
 
 
 def per_region(kept: Kept) -> np.ndarray:
