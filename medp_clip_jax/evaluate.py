@@ -27,6 +27,7 @@ from medp_clip_jax.evaluators import (
     calibration,
     context_retention,
     predictions,
+    prompt_sensitivity,
     region_recognition,
     retrieval,
     zero_shot,
@@ -88,6 +89,11 @@ def run_evaluation(
         encoded, ontology, text[: len(bank)], bank, scale, replicates, config.seed
     )
     metrics |= image_metrics | context_metrics | found | sure
+    if output_dir:
+        sensitive, sensitive_details = prompt_sensitivity.evaluate(
+            model, params, corpus, config, encoded, ontology, text[: len(bank)], bank, replicates
+        )
+        metrics |= sensitive
     if folder and config.eval.falsification:
         # Imported here: it is a command of its own, which takes its flags from this module.
         from medp_clip_jax.evaluators import falsification
@@ -95,7 +101,7 @@ def run_evaluation(
         falsified = falsification.evaluate(model, params, tokenizer, corpus, split, config, ontology)
         metrics |= falsification.flat(falsified)
     if folder:
-        details |= image_details | context_details | found_details | sure_details
+        details |= image_details | context_details | found_details | sure_details | sensitive_details
         content = results.collect(corpus, split, config, table, metrics, details, seen_labels(trained))
         results.write(folder, content)
         if answers:

@@ -71,18 +71,6 @@ def test_every_image_is_asked_by_its_smallest_region_a_wrong_place_and_sixteen(c
             assert 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1 and asked["wrong"].box_valid[row, 0]
 
 
-def test_the_wrong_place_is_one_where_nothing_is_annotated_if_there_is_any():
-    mask = np.zeros((40, 48), bool)
-    mask[:, :20] = True
-    small = np.zeros((40, 48), bool)
-    small[2:6, 2:8] = True
-    example = tiny_corpus.example([tiny_corpus.region("liver", mask), tiny_corpus.region("cell", small)])
-    table = eval_table(tiny_corpus.corpus({"tiny": {"test": [example]}}), "test")
-    for seed in range(5):
-        x0, y0, x1, y1 = falsification.wrong_box(table, np.arange(2), seed)
-        assert x0 >= 20 / 48 and np.allclose([x1 - x0, y1 - y0], [6 / 48, 4 / 40])
-
-
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_prompts_leave_the_global_embedding_alone_and_change_those_of_regions(corpus, fusion):
     config, model, params = prepared(fusion)

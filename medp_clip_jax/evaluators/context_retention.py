@@ -62,9 +62,7 @@ def evaluate(
             continue
         cosines = between_regions(embedding, np.asarray(encoded.table.image_index), target)
         if len(cosines):
-            flat |= {
-                f"context/{kind}/cosine_between_regions_{name}": value for name, value in _summary(cosines).items()
-            }
+            flat |= {f"context/{kind}/cosine_between_regions_{name}": value for name, value in summary(cosines).items()}
             count, edges = np.histogram(cosines, bins=40, range=(-1.0, 1.0))
             details["histograms"][kind] = {"count": count.tolist(), "edges": edges.tolist()}
         flat |= {f"context/{kind}/{name}": value for name, value in retention(encoded, embedding, text, rows).items()}
@@ -134,6 +132,7 @@ def answered(encoded: Encoded, embedding: np.ndarray, classes: np.ndarray, targe
     return float(np.mean([each[true == answer].mean() for answer in np.unique(true)])) if images else float("nan")
 
 
-def _summary(cosines: np.ndarray) -> dict[str, float]:
+def summary(cosines: np.ndarray) -> dict[str, float]:
+    """Mean and percentiles of cosines float [pairs], which may not be empty."""
     p5, p50, p95 = np.percentile(cosines, [5, 50, 95])
     return {"mean": float(cosines.mean()), "p5": float(p5), "p50": float(p50), "p95": float(p95)}

@@ -17,7 +17,7 @@ import numpy as np
 
 from medp_clip_jax import prompt_kinds
 from medp_clip_jax.augment import letterbox
-from medp_clip_jax.eval_input import EvalTable, eval_batches, eval_table
+from medp_clip_jax.eval_input import Change, EvalTable, eval_batches, eval_table
 from medp_clip_jax.evaluators import region_views
 from medp_clip_jax.models.clip import Images, MedPCLIP
 from medp_clip_jax.ontology import Ontology
@@ -47,8 +47,16 @@ def encode_corpus(model, params, corpus, split: str, config, kinds: Sequence[str
     `model` is the public `Model` or the flax module: only its `config` is read. Raises InputError where `segmented` is
     asked of a model without a mask decoder.
     """
-    segmented = prompt_kinds.SEGMENTED in kinds
     table = eval_table(corpus, split, tuple(config.data.sources) or None)
+    return encode_table(model, params, corpus, config, table, kinds)
+
+
+def encode_table(
+    model, params, corpus, config, table: EvalTable, kinds: Sequence[str], change: Change | None = None
+) -> Encoded:
+    """Like `encode_corpus`, of the images and regions of a table, by prompts that `change` has changed (see
+    `eval_batches`)."""
+    segmented = prompt_kinds.SEGMENTED in kinds
     prompted = tuple(kind for kind in prompt_kinds.EXACT if kind in kinds or (segmented and kind == "box"))
     width = config.model.embed
     image = np.zeros((len(table.images), width), np.float32)
@@ -57,7 +65,7 @@ def encode_corpus(model, params, corpus, split: str, config, kinds: Sequence[str
     regions = {kind: np.zeros((len(table.label), width), np.float32) for kind in answered}
     read, _, _ = _functions(model)
     for batch in eval_batches(
-        corpus, table, config, prompted, _batch_size(config), jax.process_index(), jax.process_count()
+        corpus, table, config, prompted, _batch_size(config), jax.process_index(), jax.process_count(), change
     ):
         inputs = _place((batch["image"], batch["rectangle"], batch["prompts"]))
         seen, nothing, answers = jax.device_get(read(params, *inputs, segmented=segmented))

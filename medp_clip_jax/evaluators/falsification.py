@@ -24,9 +24,9 @@ from absl import flags, logging
 
 from medp_clip_jax import results, statistics
 from medp_clip_jax.errors import run_cli
-from medp_clip_jax.eval_input import EvalTable, eval_batches, eval_table
+from medp_clip_jax.eval_input import EvalTable, eval_batches, eval_table, some_regions
 from medp_clip_jax.evaluate import define_flags, from_flags
-from medp_clip_jax.evaluators import zero_shot
+from medp_clip_jax.evaluators import wrong_places, zero_shot
 from medp_clip_jax.evaluators.encode import Encoded, encode_labels
 from medp_clip_jax.models.clip import Images, MedPCLIP
 from medp_clip_jax.ontology import Ontology
@@ -36,7 +36,6 @@ FLAGS = flags.FLAGS
 FILE = "falsification.json"
 ASKED = ("none", "small", "wrong", "sixteen")
 MANY = 16
-TRIES = 64  # places of which the wrong prompt is the one with the least annotated
 
 
 def evaluate(
@@ -50,7 +49,7 @@ def evaluate(
     """
     table = eval_table(corpus, split, tuple(config.data.sources) or None)
     kept, answers = embed(model, params, corpus, table, config)
-    asked = without(table, kept)
+    asked = some_regions(table, np.arange(len(table.label)))
     ids = sorted({*table.label, *(label for image in asked.images for label in image.image_labels)})
     text = encode_labels(model, params, tokenizer, ontology, ids, config.input.label_context)
 
@@ -136,33 +135,9 @@ def asked_of(masks: RegionPrompts, rows: np.ndarray, table: EvalTable, seed: int
 
     wrong = RegionPrompts.none(batch)
     for row in np.flatnonzero(count):
-        box = wrong_box(table, rows[row][rows[row] >= 0], seed)
-        wrong.boxes[row, 0], wrong.box_valid[row, 0] = box, True
+        wrong.boxes[row, 0] = wrong_places.emptiest(table, int(rows[row, small[row, 0]]), seed)
+        wrong.box_valid[row, 0] = True
     return {"none": RegionPrompts.none(batch), "small": pick(small), "wrong": wrong, "sixteen": pick(many)}
-
-
-def wrong_box(table: EvalTable, rows: np.ndarray, seed: int) -> np.ndarray:
-    """A box in [0, 1] of the image with the size of the smallest of the regions `rows` of one image, where the boxes of
-    the image's regions cover the least of it; float32 [4]."""
-    image = int(table.image_index[rows[0]])
-    size = np.tile([table.images[image].width, table.images[image].height], 2)
-    every = table.box[table.image_index == image] / size
-    smallest = table.box[rows[table.area_fraction[rows].argmin()]] / size
-    extent = smallest[2:] - smallest[:2]
-    low = np.random.default_rng((seed, image)).uniform(size=(TRIES, 2)) * np.maximum(1 - extent, 0)
-    boxes = np.concatenate([low, low + extent], 1)
-    shared = np.minimum(boxes[:, None, 2:], every[:, 2:]) - np.maximum(boxes[:, None, :2], every[:, :2])
-    return boxes[np.maximum(shared, 0).prod(-1).sum(1).argmin()].clip(0, 1).astype(np.float32)
-
-
-def without(table: EvalTable, kept: np.ndarray) -> EvalTable:
-    """The table of the images `kept` (ascending rows), which are all that have regions."""
-    return dataclasses.replace(
-        table,
-        images=[table.images[image] for image in kept],
-        records=[table.records[image] for image in kept],
-        image_index=np.searchsorted(kept, table.image_index).astype(np.int32),
-    )
 
 
 def screen_table(numbers: dict[str, Any]) -> str:
