@@ -51,14 +51,16 @@ def run_evaluation(
     output_dir: str | os.PathLike[str] | None = None,
     run_dir: str | os.PathLike[str] | None = None,
     replicates: int | None = None,
+    seed: int = 0,
 ) -> dict[str, float]:
     """Runs every evaluator on one split and returns the flat metrics, such as `region/mask/macro`, in [0, 1].
 
     `kinds` are prompt kinds and reference rows (None: `config.eval.kinds`). The label bank is the corpus's region
     labels and those in the labels.json of `run_dir` (by default `output_dir`), which also tells seen from unseen ones.
     With an `output_dir` the results, per-region predictions and the report are written there, the report with the
-    training curves of `run_dir`. `replicates` of the bootstrap: 1000 where results are written, else none. InputError
-    where the split has no images or the output cannot be written.
+    training curves of `run_dir`. `replicates` of the bootstrap: 1000 where results are written, else none. `seed` is
+    that of all that evaluation draws, whatever the seed of the training: all models are asked alike. InputError where
+    the split has no images or the output cannot be written.
     """
     tokenizer = getattr(processor_or_tokenizer, "tokenizer", processor_or_tokenizer)
     kinds = tuple(kinds or config.eval.kinds)
@@ -75,34 +77,32 @@ def run_evaluation(
 
     twins = config.eval.get("twins", ())
     metrics, details, answers = region_recognition.evaluate(
-        encoded, ontology, text[: len(bank)], bank, twins, replicates, config.seed, seen_labels(trained)
+        encoded, ontology, text[: len(bank)], bank, twins, replicates, seed, seen_labels(trained)
     )
-    image_metrics, image_details = zero_shot.evaluate(encoded, text, ids, replicates, config.seed)
+    image_metrics, image_details = zero_shot.evaluate(encoded, text, ids, replicates, seed)
     asked = {
         name: (encode_texts(model, params, tokenizer, lines, config.model.text.context), true)
         for name, (lines, true) in context_retention.questions(table.images).items()
     }
     context_metrics, context_details = context_retention.evaluate(encoded, text, ids, asked)
-    found, found_details = retrieval.evaluate(encoded, text, ids, replicates, config.seed)
+    found, found_details = retrieval.evaluate(encoded, text, ids, replicates, seed)
     scale = float(np.exp(jax.device_get(params["logit_scale"])))
-    sure, sure_details = calibration.evaluate(
-        encoded, ontology, text[: len(bank)], bank, scale, replicates, config.seed
-    )
+    sure, sure_details = calibration.evaluate(encoded, ontology, text[: len(bank)], bank, scale, replicates, seed)
     metrics |= image_metrics | context_metrics | found | sure
     if output_dir:
         sensitive, sensitive_details = prompt_sensitivity.evaluate(
-            model, params, corpus, config, encoded, ontology, text[: len(bank)], bank, replicates
+            model, params, corpus, config, encoded, ontology, text[: len(bank)], bank, replicates, seed
         )
         metrics |= sensitive
     if folder and config.eval.falsification:
         # Imported here: it is a command of its own, which takes its flags from this module.
         from medp_clip_jax.evaluators import falsification
 
-        falsified = falsification.evaluate(model, params, tokenizer, corpus, split, config, ontology)
+        falsified = falsification.evaluate(model, params, tokenizer, corpus, split, config, ontology, seed)
         metrics |= falsification.flat(falsified)
     if folder:
         details |= image_details | context_details | found_details | sure_details | sensitive_details
-        content = results.collect(corpus, split, config, table, metrics, details, seen_labels(trained))
+        content = results.collect(corpus, split, config, table, metrics, details, seen_labels(trained), seed)
         results.write(folder, content)
         if answers:
             predictions.save(folder, table, region_recognition.describe_regions(table, bank), answers)
@@ -233,6 +233,7 @@ def define_flags() -> None:
     flags.DEFINE_string("eval", None, "Definition of a published set, configs/evals/NAME.py, in whose layout DATA is.")
     flags.DEFINE_string("split", None, "Split: test or that of --eval if not given; all of a folder without splits.")
     flags.DEFINE_string("output", None, "Where to write; evaluation/DATA-SPLIT in the run if not given.")
+    flags.DEFINE_integer("seed", 0, "Of all that evaluation draws: compare results of the same one.", lower_bound=0)
     flags.DEFINE_list("sources", [], "Sources of the corpus to evaluate; all if not given.")
 
 
@@ -268,7 +269,17 @@ def main(argv: Sequence[str]) -> None:
     o = from_flags(argv)
     kinds = FLAGS.kinds or (o.known.kinds if o.known else None)
     metrics = run_evaluation(
-        o.model, o.params, o.processor, o.corpus, FLAGS.split, o.config, kinds, o.ontology, o.output, o.run_dir
+        o.model,
+        o.params,
+        o.processor,
+        o.corpus,
+        FLAGS.split,
+        o.config,
+        kinds,
+        o.ontology,
+        o.output,
+        o.run_dir,
+        seed=FLAGS.seed,
     )
     print(results.screen_table(metrics))
     if o.known:

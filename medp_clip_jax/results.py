@@ -29,10 +29,12 @@ def collect(
     metrics: Mapping[str, float],
     details: Mapping[str, Any],
     seen: Collection[str] | None,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Everything about one evaluation as plain values: what was measured, on what, by which code, and the numbers.
 
-    `seen` are the labels that had a region in training, None where unknown.
+    `seen` are the labels that had a region in training, None where unknown; `seed` is that of the evaluation, while
+    `config` holds that of the training.
     """
     groups = {(example.dataset, example.group) for example in table.images}
     data = {
@@ -57,7 +59,7 @@ def collect(
         "version": __version__,
         "commit": commit(),
         "machine": machine(),
-        "seed": config.seed,
+        "seed": seed,
         "config": config.to_dict(),
         "data": data,
         "labels": labels,

@@ -140,10 +140,13 @@ def test_the_bank_holds_the_labels_of_training_too(small, tmp_path):
 def test_from_a_folder_to_the_report(run, folder, tmp_path):
     """The command itself, on a folder that is no corpus yet and has labels the run never saw."""
     command = [sys.executable, "-m", "medp_clip_jax.evaluate", f"--checkpoint={run}", f"--data={folder}"]
-    done = subprocess.run([*command, f"--output={tmp_path}", "--kinds=mask,crop"], capture_output=True, text=True)
+    done = subprocess.run(
+        [*command, f"--output={tmp_path}", "--kinds=mask,crop", "--seed=3"], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert "in image" in done.stdout and results.NOTICE in done.stdout
     content = json.loads((tmp_path / "results.json").read_text())
+    assert (content["seed"], content["config"]["seed"]) == (3, 0)  # of the evaluation, of the training
     assert content["data"]["images"] == 6  # all of the folder is the split asked for
     assert content["data"]["regions"] == 18
     assert "medical device" in (tmp_path / "report.html").read_text()

@@ -87,6 +87,19 @@ def test_prompts_leave_the_global_embedding_alone_and_change_those_of_regions(co
     np.testing.assert_allclose(found["sixteen"]["region"][0], found["small"]["region"][0], atol=2e-6)
 
 
+def test_models_of_other_seeds_are_asked_alike(corpus):
+    config, model, params = prepared()
+    table = eval_table(corpus, "test")
+
+    def wrong(training, **seed):
+        config.seed = training
+        return falsification.embed(model, params, corpus, table, config, **seed)[1]["wrong"]["region"]
+
+    np.testing.assert_array_equal(wrong(0), wrong(5))
+    assert np.abs(wrong(0) - wrong(0, seed=1)).max() > 1e-3
+    assert falsification.evaluate(model, params, tokens, corpus, "test", config, corpus.ontology, 4)["seed"] == 4
+
+
 def test_numbers_are_those_of_the_image_evaluator(corpus):
     config, model, params = prepared()
     numbers = falsification.evaluate(model, params, tokens, corpus, "test", config, corpus.ontology)

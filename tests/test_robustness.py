@@ -128,6 +128,22 @@ def test_every_change_is_compared_with_the_pictures_as_they_were(small, monkeypa
     assert nothing == {"estimate": 0.0, "low": 0.0, "high": 0.0}
 
 
+def test_models_of_other_seeds_see_the_same_changes(small, monkeypatch):
+    corpus, model, params, config = small
+    monkeypatch.setattr(robustness, "STRENGTHS", {"noise": (0.16,)})
+
+    def measured(training, **seed):
+        config.seed = training
+        return robustness.evaluate(
+            model, params, tokens, corpus, "test", config, corpus.ontology, ("mask",), (), 50, **seed
+        )
+
+    pictures = []
+    monkeypatch.setattr(robustness, "ChangedCorpus", lambda *given: pictures.append(given) or corpus)
+    assert measured(0) == measured(5) and measured(0, seed=1)["seed"] == 1
+    assert [given[-1] for given in pictures] == [0, 0, 1]
+
+
 def test_the_table_marks_what_differs():
     def cell(low, high):
         return {"micro": {"accuracy": 0.5, "difference": {"estimate": 0.0, "low": low, "high": high}}}

@@ -39,7 +39,7 @@ MANY = 16
 
 
 def evaluate(
-    model: Any, params: Any, tokenizer: Any, corpus: Any, split: str, config: Any, ontology: Ontology
+    model: Any, params: Any, tokenizer: Any, corpus: Any, split: str, config: Any, ontology: Ontology, seed: int = 0
 ) -> dict[str, Any]:
     """Image-level metrics per way of asking, as plain values for JSON: `{"global": {way: {metric: value}}, "region":
     ..., "change": {way: largest difference of the global embedding to that without prompts}}`.
@@ -48,7 +48,7 @@ def evaluate(
     (`presence/...`). Images without any region are left out. Raises InputError where the split has no images.
     """
     table = eval_table(corpus, split, tuple(config.data.sources) or None)
-    kept, answers = embed(model, params, corpus, table, config)
+    kept, answers = embed(model, params, corpus, table, config, seed)
     asked = some_regions(table, np.arange(len(table.label)))
     ids = sorted({*table.label, *(label for image in asked.images for label in image.image_labels)})
     text = encode_labels(model, params, tokenizer, ontology, ids, config.input.label_context)
@@ -64,7 +64,7 @@ def evaluate(
         numbers["region"][way] = metrics(found["region"])
         numbers["change"][way] = float(np.abs(found["global"] - plain).max(initial=0))
     data = {"name": corpus.directory.name, "split": split, "images": len(kept)}
-    return {"data": data, "fusion": config.model.fusion, "seed": config.seed, "commit": results.commit(), **numbers}
+    return {"data": data, "fusion": config.model.fusion, "seed": seed, "commit": results.commit(), **numbers}
 
 
 def flat(numbers: dict[str, Any]) -> dict[str, float]:
@@ -80,7 +80,7 @@ def flat(numbers: dict[str, Any]) -> dict[str, float]:
 
 
 def embed(
-    model: Any, params: Any, corpus: Any, table: EvalTable, config: Any
+    model: Any, params: Any, corpus: Any, table: EvalTable, config: Any, seed: int = 0
 ) -> tuple[np.ndarray, dict[str, dict[str, np.ndarray]]]:
     """The rows of the images that have regions, and per way of asking their embeddings `global` and `region`, both
     float32 [images, D] and L2-normalised."""
@@ -94,7 +94,7 @@ def embed(
     for batch in eval_batches(corpus, table, config, ("mask",)):
         images, each = Images(batch["image"], batch["rectangle"]), batch["image_row"].tolist()
         first = [row for row, image in enumerate(each) if image >= 0 and image not in {*done, *each[:row]}]
-        for way, prompts in asked_of(batch["prompts"]["mask"], batch["region_row"], table, config.seed).items():
+        for way, prompts in asked_of(batch["prompts"]["mask"], batch["region_row"], table, seed).items():
             whole, regions = jax.device_get(ask(params, images, prompts))
             found[way]["global"][batch["image_row"][first]] = whole[first]
             found[way]["region"][batch["image_row"][first]] = regions[first]
@@ -155,7 +155,9 @@ def screen_table(numbers: dict[str, Any]) -> str:
 def main(argv: Sequence[str]) -> None:
     logging.set_verbosity(logging.WARNING)
     o = from_flags(argv)
-    numbers = evaluate(o.model, o.params, o.processor.tokenizer, o.corpus, FLAGS.split, o.config, o.ontology)
+    numbers = evaluate(
+        o.model, o.params, o.processor.tokenizer, o.corpus, FLAGS.split, o.config, o.ontology, FLAGS.seed
+    )
     (o.output / FILE).write_text(json.dumps(numbers, indent=1) + "\n")
     print(f"{screen_table(numbers)}\n\n{results.NOTICE}\nnumbers: {o.output / FILE}")
 

@@ -214,9 +214,9 @@ def main(argv: Sequence[str]) -> None:
         | {label for each in encoded.values() for image in each.table.images for label in image.image_labels}
     )
     text = encode_labels(o.model, o.params, o.processor.tokenizer, o.ontology, ids, o.config.input.label_context)
-    numbers = evaluate(encoded, text, ids, seed=o.config.seed)
+    numbers = evaluate(encoded, text, ids, seed=FLAGS.seed)
     data = {"name": o.corpus.directory.name, "checksum": results.checksum(o.corpus)}
-    content = {"data": data, "seed": o.config.seed, "commit": results.commit(), **numbers}
+    content = {"data": data, "seed": FLAGS.seed, "commit": results.commit(), **numbers}
     (o.output / FILE).write_text(json.dumps(content, indent=1) + "\n")
     print(f"{screen_table(numbers)}\n\n{results.NOTICE}\nnumbers: {o.output / FILE}")
 

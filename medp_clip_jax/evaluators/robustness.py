@@ -38,6 +38,7 @@ def evaluate(
     kinds: Sequence[str] = EXACT,
     trained: Collection[str] = (),
     replicates: int = 1000,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Top-1 over the labels of the corpus and those `trained`, per prompt kind: `{"unchanged": {kind: {metric:
     interval}}, "changes": [...]}`, plain values for JSON.
@@ -62,28 +63,26 @@ def evaluate(
 
     before = tallies(encoded)
     unchanged = {
-        kind: {name: plain(statistics.interval(sums[name], replicates, config.seed)) for name in METRICS}
+        kind: {name: plain(statistics.interval(sums[name], replicates, seed)) for name in METRICS}
         for kind, sums in before.items()
     }
     changes = []
     for change, strengths in STRENGTHS.items():
         for strength in strengths:
-            other = ChangedCorpus(corpus, change, strength, config.seed)
+            other = ChangedCorpus(corpus, change, strength, seed)
             after = tallies(encode_corpus(model, params, other, split, config, kinds))
             entry: dict[str, Any] = {"change": change, "strength": strength, "kinds": {}}
             for kind, sums in after.items():
                 entry["kinds"][kind] = {
                     name: {
                         "accuracy": statistics.rounded(statistics.estimate(sums[name])),
-                        "difference": plain(
-                            statistics.difference(sums[name], before[kind][name], replicates, config.seed)
-                        ),
+                        "difference": plain(statistics.difference(sums[name], before[kind][name], replicates, seed)),
                     }
                     for name in METRICS
                 }
             changes.append(entry)
     data = {"name": corpus.directory.name, "split": split, "regions": len(regions.target), "labels": len(bank)}
-    return {"data": data, "seed": config.seed, "commit": results.commit(), "unchanged": unchanged, "changes": changes}
+    return {"data": data, "seed": seed, "commit": results.commit(), "unchanged": unchanged, "changes": changes}
 
 
 def screen_table(numbers: dict[str, Any], metric: str = "micro") -> str:
@@ -111,9 +110,8 @@ def main(argv: Sequence[str]) -> None:
     logging.set_verbosity(logging.WARNING)
     o = from_flags(argv)
     trained = read_trained(o.run_dir, o.ontology).get("labels", ())
-    numbers = evaluate(
-        o.model, o.params, o.processor.tokenizer, o.corpus, FLAGS.split, o.config, o.ontology, FLAGS.kinds, trained
-    )
+    given = (o.model, o.params, o.processor.tokenizer, o.corpus, FLAGS.split, o.config, o.ontology)
+    numbers = evaluate(*given, FLAGS.kinds, trained, seed=FLAGS.seed)
     (o.output / FILE).write_text(json.dumps(numbers, indent=1) + "\n")
     print(f"{screen_table(numbers)}\n\n{results.NOTICE}\nnumbers: {o.output / FILE}")
 
