@@ -7,14 +7,17 @@ import sys
 import types
 
 import corpus_cases
+import encoded_cases
 import numpy as np
 import pytest
 import tiny_corpus
 import tiny_run
+from hypothesis import given
+from hypothesis import strategies as st
 
 from medp_clip_jax import api, evaluate
-from medp_clip_jax.eval_input import eval_batches, eval_table
-from medp_clip_jax.evaluators import falsification
+from medp_clip_jax.eval_input import eval_batches, eval_table, some_regions
+from medp_clip_jax.evaluators import falsification, wrong_places
 from medp_clip_jax.evaluators.encode import encode_corpus
 from medp_clip_jax.models.fusion_baselines import FUSIONS
 
@@ -48,8 +51,12 @@ def test_every_image_is_asked_by_its_smallest_region_a_wrong_place_and_sixteen(c
     config, _, _ = prepared()
     config.eval.regions = falsification.MANY
     table = eval_table(corpus, "test")
-    for batch in eval_batches(corpus, table, config, ("mask",)):
-        rows, masks = batch["region_row"], batch["prompts"]["mask"]
+    chosen = falsification.choose(table, 0)
+    assert np.bincount(table.image_index[chosen]).tolist() == [0, 1, 5, 16, 3, 2]
+    seen = set()
+    for batch in eval_batches(corpus, some_regions(table, chosen), config, ("mask",)):
+        masks = batch["prompts"]["mask"]
+        rows = np.where(batch["region_row"] >= 0, chosen[batch["region_row"]], -1)
         asked = falsification.asked_of(masks, rows, table, 0)
         assert {way: prompts.valid.shape[1] for way, prompts in asked.items()} == {
             "none": 1,
@@ -62,13 +69,27 @@ def test_every_image_is_asked_by_its_smallest_region_a_wrong_place_and_sixteen(c
             if not len(regions):
                 assert not asked["wrong"].box_valid[row].any() and not asked["small"].valid[row].any()
                 continue
-            smallest = table.area_fraction[regions].argmin()
-            assert (asked["small"].masks[row, 0] == masks.masks[row, smallest]).all()
+            image = table.image_index[regions[0]]
+            every = np.flatnonzero(table.image_index == image)
+            smallest = every[table.area_fraction[every].argmin()]  # of all, not of those that fit into a row
+            assert (asked["small"].masks[row, 0] == masks.masks[row, list(regions).index(smallest)]).all()
             assert asked["sixteen"].valid[row].all()
             repeated = np.arange(16) % len(regions)
             assert (asked["sixteen"].masks[row] == masks.masks[row][repeated]).all()
-            x0, y0, x1, y1 = asked["wrong"].boxes[row, 0]
-            assert 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1 and asked["wrong"].box_valid[row, 0]
+            np.testing.assert_array_equal(asked["wrong"].boxes[row, 0], wrong_places.emptiest(table, smallest, 0))
+            assert asked["wrong"].box_valid[row, 0]
+            seen.add(int(image))
+    assert seen == {1, 2, 3, 4, 5}
+
+
+@given(st.integers(1, 60), st.integers(0, 2**32 - 1))
+def test_the_smallest_of_any_number_of_regions_is_asked(count, seed):
+    area = np.random.default_rng(seed).random(2 * count).astype(np.float32)
+    images = [encoded_cases.image("a"), encoded_cases.image("b")]
+    table = encoded_cases.table(images, [(row // count, "liver") for row in range(2 * count)], area)
+    chosen = falsification.choose(table, 0)
+    assert (np.diff(chosen) > 0).all() and len(chosen) == 2 * min(count, falsification.MANY)
+    assert {area[:count].argmin(), count + area[count:].argmin()} <= set(chosen)
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)

@@ -3,9 +3,10 @@
     python -m medp_clip_jax.evaluators.falsification --checkpoint=RUN_OR_RELEASE --data=CORPUS_OR_FOLDER
 
 Every image is asked four ways: without a prompt, with its smallest region, with a wrong prompt (a box of that region's
-size where the least is annotated), and with sixteen prompts at once. Two embeddings answer for the image: the global
-one of the same pass, which may not change at all, and the region embeddings themselves (their mean), which show how
-much of the image a prompt leaves. Prints a table and writes `falsification.json`. With `eval.falsification` the
+size where the least is annotated), and with sixteen prompts at once: sixteen of its regions, the smallest among
+them, or those of fewer in turn until there are sixteen. Two embeddings answer for the image: the global one of the
+same pass, which may not change at all, and the region embeddings themselves (their mean), which show how much of the
+image a prompt leaves. Prints a table and writes `falsification.json`. With `eval.falsification` the
 evaluation after a training, and so every cell of a sweep, has these numbers in its results.json.
 """
 
@@ -87,19 +88,31 @@ def embed(
     config = ml_collections.ConfigDict(config.to_dict())
     config.eval.regions = MANY
     ask = _compiled(ml_collections.FrozenConfigDict(model.config))
-    kept = np.unique(table.image_index)
-    shape = (len(table.images), config.model.embed)
-    found = {way: {name: np.zeros(shape, np.float32) for name in ("global", "region")} for way in ASKED}
-    done: set[int] = set()  # further rows of an image hold its further regions
-    for batch in eval_batches(corpus, table, config, ("mask",)):
-        images, each = Images(batch["image"], batch["rectangle"]), batch["image_row"].tolist()
-        first = [row for row, image in enumerate(each) if image >= 0 and image not in {*done, *each[:row]}]
-        for way, prompts in asked_of(batch["prompts"]["mask"], batch["region_row"], table, seed).items():
+    kept, chosen = np.unique(table.image_index), choose(table, seed)
+    found = {
+        way: {name: np.zeros((len(kept), config.model.embed), np.float32) for name in ("global", "region")}
+        for way in ASKED
+    }
+    for batch in eval_batches(corpus, some_regions(table, chosen), config, ("mask",)):  # a row holds all of an image
+        images, filled = Images(batch["image"], batch["rectangle"]), np.flatnonzero(batch["image_row"] >= 0)
+        rows = np.where(batch["region_row"] >= 0, chosen[batch["region_row"]], -1)
+        for way, prompts in asked_of(batch["prompts"]["mask"], rows, table, seed).items():
             whole, regions = jax.device_get(ask(params, images, prompts))
-            found[way]["global"][batch["image_row"][first]] = whole[first]
-            found[way]["region"][batch["image_row"][first]] = regions[first]
-        done |= set(each)
-    return kept, {way: {name: value[kept] for name, value in each.items()} for way, each in found.items()}
+            found[way]["global"][batch["image_row"][filled]] = whole[filled]
+            found[way]["region"][batch["image_row"][filled]] = regions[filled]
+    return kept, found
+
+
+def choose(table: EvalTable, seed: int) -> np.ndarray:
+    """Rows of the regions that are asked, ascending: all of an image or, where it has more than `MANY`, its smallest
+    and others drawn by seed."""
+    chosen = [np.zeros(0, np.int64)]
+    for image in np.unique(table.image_index):
+        rows = np.arange(*np.searchsorted(table.image_index, (image, image + 1)))
+        smallest = table.area_fraction[rows].argmin()
+        others = np.random.default_rng((seed, image)).permutation(np.delete(rows, smallest))[: MANY - 1]
+        chosen.append(np.sort([rows[smallest], *others]))
+    return np.concatenate(chosen)
 
 
 @functools.lru_cache(maxsize=4)
@@ -123,7 +136,7 @@ def asked_of(masks: RegionPrompts, rows: np.ndarray, table: EvalTable, seed: int
     regions] of the table (-1 is padding): one per image, or `MANY`, repeated where there are fewer."""
     batch = len(rows)
     count = (rows >= 0).sum(1)
-    area = np.where(rows >= 0, table.area_fraction[np.maximum(rows, 0)] if len(table.label) else np.inf, np.inf)
+    area = np.where(rows >= 0, table.area_fraction[rows], np.inf)
     small, many = area.argmin(1)[:, None], np.arange(MANY) % np.maximum(count, 1)[:, None]
 
     def pick(places: np.ndarray) -> RegionPrompts:
