@@ -28,6 +28,7 @@ from medp_clip_jax.evaluators import (
     context_retention,
     predictions,
     prompt_sensitivity,
+    region_questions,
     region_recognition,
     retrieval,
     zero_shot,
@@ -80,11 +81,17 @@ def run_evaluation(
         encoded, ontology, text[: len(bank)], bank, twins, replicates, seed, seen_labels(trained)
     )
     image_metrics, image_details = zero_shot.evaluate(encoded, text, ids, replicates, seed)
-    asked = {
-        name: (encode_texts(model, params, tokenizer, lines, config.model.text.context), true)
-        for name, (lines, true) in context_retention.questions(table.images).items()
-    }
-    context_metrics, context_details = context_retention.evaluate(encoded, text, ids, asked)
+    asked, of_regions = (
+        {
+            name: (encode_texts(model, params, tokenizer, lines, config.model.text.context), true)
+            for name, (lines, true) in questions.items()
+        }
+        for questions in (
+            context_retention.questions(table.images),
+            region_questions.questions(table.label, ontology),
+        )
+    )
+    context_metrics, context_details = context_retention.evaluate(encoded, text, ids, asked, of_regions)
     found, found_details = retrieval.evaluate(encoded, text, ids, replicates, seed)
     scale = float(np.exp(jax.device_get(params["logit_scale"])))
     sure, sure_details = calibration.evaluate(encoded, ontology, text[: len(bank)], bank, scale, replicates, seed)

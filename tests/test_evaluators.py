@@ -9,7 +9,8 @@ from encoded_cases import IDS, ONTOLOGY, TEXT, answering, encoded, image, table,
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medp_clip_jax.evaluators import context_retention, predictions, region_recognition, zero_shot
+from data import ontology as shipped_ontology
+from medp_clip_jax.evaluators import context_retention, predictions, region_questions, region_recognition, zero_shot
 
 LABELS = st.lists(st.tuples(st.integers(0, 5), st.sampled_from(IDS), st.sampled_from(IDS)), min_size=1, max_size=30)
 
@@ -258,3 +259,47 @@ def test_region_embeddings_are_asked_for_modality_and_body_part():
     assert metrics["context/none/modality_accuracy"] == 1.0
     unknown = {"modality": (classes, np.full(4, -1))}
     assert np.isnan(context_retention.evaluate(found, TEXT, IDS, unknown)[0]["context/mask/modality_accuracy"])
+
+
+def test_region_embeddings_are_asked_for_their_side():
+    labels = ["kidney_left", "kidney_left", "kidney_right", "liver", "kidney_left"]
+    asked = region_questions.questions(labels, ONTOLOGY)
+    assert asked.keys() == {"side"}  # the tumor may lie anywhere
+    lines, true = asked["side"]
+    assert lines == ["a structure on the left side of the body", "a structure on the right side of the body"]
+    assert true.tolist() == [0, 0, 1, -1, 0]
+    assert region_questions.questions(labels[:2], ONTOLOGY) == {}
+    # One image has both sides; its two regions of the left are one half each.
+    table_of = table([image("a"), image("b")], list(zip([0, 0, 0, 0, 1], labels, strict=True)))
+    classes = np.eye(2, 8, dtype=np.float32)
+    found = encoded(table_of, mask=classes[[0, 1, 1, 0, 0]], crop=classes[[0, 0, 0, 0, 0]])
+    metrics, _ = context_retention.evaluate(found, TEXT, IDS, None, {"side": (classes, true)})
+    assert metrics["context/mask/side_accuracy"] == pytest.approx(((0.5 + 1) / 2 + 1) / 2)
+    assert metrics["context/crop/side_accuracy"] == pytest.approx(0.5)
+    assert "context/none/side_accuracy" in metrics
+
+
+HOSTS = {
+    "liver_tumor": "liver",
+    "kidney_cyst_left": "kidney",
+    "glioma": "brain",  # is a brain tumor
+    "benign_breast_tumor": "breast",
+    "lung_lesion": "lung",
+    "pneumonia": "lung",
+    "renal_cell_carcinoma": "kidney",
+    "barretts_esophagus": "esophagus",
+    "cyst": None,
+    "bone_tumor": None,
+    "foreign_body": None,
+    "no_finding": None,
+}
+
+
+def test_the_host_of_a_finding_is_the_organ_that_its_names_speak_of():
+    ontology = shipped_ontology.load()
+    assert {label: region_questions.host(label, ontology) for label in HOSTS} == HOSTS
+    lines, true = region_questions.questions(["liver", "glioma", "cyst", "liver_tumor"], ontology)["host"]
+    assert lines == ["a finding in the brain", "a finding in the liver"] and true.tolist() == [-1, 0, -1, 1]
+    for label, node in ontology.items():
+        organ = region_questions.host(label, ontology) if node.kind == "finding" else None
+        assert organ is None or (ontology[organ].kind == "anatomy" and not ontology[organ].laterality)

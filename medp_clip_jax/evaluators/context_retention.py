@@ -4,7 +4,8 @@
 * Different regions of one image must differ: Alpha-CLIP's known failure is a cosine above 0.97 between them.
 * Mask, box and click of one region should agree.
 * How much of the image-level accuracy is kept when a region embedding answers in place of the global one.
-* Whether a region embedding still knows what the image is: its modality and its body part, by their texts.
+* Whether a region embedding still knows what the image is: its modality and its body part, by their texts; and where
+  in the body the region is: its side, and the organ that a finding lies in (`region_questions.py`).
 """
 
 import itertools
@@ -12,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from medp_clip_jax import prompt_kinds, sentences
+from medp_clip_jax import prompt_kinds, sentences, statistics
 from medp_clip_jax.evaluators.encode import Encoded
 from medp_clip_jax.records import RegionExample
 
@@ -39,9 +40,10 @@ def evaluate(
     text: np.ndarray,
     ids: Sequence[str],
     asked: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
+    of_regions: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
 ) -> tuple[dict[str, float], dict]:
     """Measures `encoded` against text embeddings float [C, D] of the labels `ids`; `asked` are the `questions` with
-    embeddings in place of sentences.
+    embeddings in place of sentences, and `of_regions` those of `region_questions`.
 
     Returns flat metrics (`context/mask/cosine_between_regions_p50`, ...) and, for the report, histograms of the cosines
     between regions of one image per kind.
@@ -52,11 +54,13 @@ def evaluate(
         flat["context/empty_prompt_max_difference"] = float(np.abs(encoded.empty - encoded.image).max())
     rows = {label: row for row, label in enumerate(ids)}
     target = np.array([rows[label] for label in encoded.table.label], np.int64)
+    index = np.asarray(encoded.table.image_index)
+    told = {name: (classes, true[index]) for name, (classes, true) in (asked or {}).items()} | dict(of_regions or {})
     for kind, embedding in encoded.regions.items():
         if len(embedding):
             flat |= {
-                f"context/{kind}/{name}_accuracy": answered(encoded, embedding, *question)
-                for name, question in (asked or {}).items()
+                f"context/{kind}/{name}_accuracy": statistics.estimate(answered(encoded, embedding, *question))
+                for name, question in told.items()
             }
         if kind == "none" or not len(embedding):
             continue
@@ -121,15 +125,21 @@ def retention(encoded: Encoded, embedding: np.ndarray, text: np.ndarray, rows: d
     }
 
 
-def answered(encoded: Encoded, embedding: np.ndarray, classes: np.ndarray, target: np.ndarray) -> float:
-    """How often region embeddings [regions, D] choose the true one of `classes` [C, D] for their image, `target` int
-    [images]: mean over an image's regions, its answer's images, then answers; nan where no region has an answer."""
-    index = np.asarray(encoded.table.image_index)
-    right = (embedding @ classes.T).argmax(1) == target[index]
-    images = [i for i in np.unique(index) if target[i] >= 0]
-    each = np.array([right[index == i].mean() for i in images])
-    true = target[images] if images else np.zeros(0, np.int64)
-    return float(np.mean([each[true == answer].mean() for answer in np.unique(true)])) if images else float("nan")
+def answered(encoded: Encoded, embedding: np.ndarray, classes: np.ndarray, target: np.ndarray) -> statistics.Tally:
+    """How often region embeddings [regions, D] choose the true one of `classes` [C, D], `target` int [regions], -1
+    where none is known: mean over the regions of an image with one answer, then its images, then answers."""
+    known = target >= 0
+    right = ((embedding @ classes.T).argmax(1) == target)[known]
+    pairs, place = np.unique(np.stack([encoded.table.image_index, target], 1)[known], axis=0, return_inverse=True)
+    place = place.reshape(-1)
+    each = np.bincount(place, right, len(pairs)) / np.bincount(place, minlength=len(pairs))
+    return statistics.tally(each, _groups(encoded)[pairs[:, 0]], pairs[:, 1])
+
+
+def _groups(encoded: Encoded) -> np.ndarray:
+    """The patient group of each image, int [images]."""
+    images = encoded.table.images
+    return statistics.group_index([image.dataset for image in images], [image.group for image in images])
 
 
 def summary(cosines: np.ndarray) -> dict[str, float]:
