@@ -148,7 +148,7 @@ def encode_views(model, params, corpus, config, table: EvalTable, kind: str) -> 
     result = np.zeros((count, config.model.embed), np.float32)
     _, encode, _ = _functions(model)
     readers = {name: corpus.source(name, table.split) for name, _ in table.records}
-    shown, image = -1, None
+    shown, example, image = -1, None, None
     for start in range(0, count, size):
         pixels = np.zeros((part, canvas, canvas, 3), np.uint8)
         rectangle = np.tile(np.float32([0, 0, 1, 1]), (part, 1))
@@ -157,20 +157,16 @@ def encode_views(model, params, corpus, config, table: EvalTable, kind: str) -> 
             if table.image_index[row] != shown:  # the regions of one image follow each other
                 shown = table.image_index[row]
                 name, record = table.records[shown]
-                image = decode_image(readers[name][record].image)
-            mask = _mask(readers, table, row) if kind in ("blackout", "blur") and table.has_mask[row] else None
+                example = readers[name][record]  # once: a changed corpus makes it anew each time
+                image = decode_image(example.image)
+            mask = None
+            if kind in ("blackout", "blur") and table.has_mask[row]:
+                mask = decode_mask(example.regions[table.region_index[row]].rle, example.height, example.width)
             picture, view = region_views.show(kind, image, table.box[row], mask, config.model.prompt.margin)
             pixels[slot], rectangle[slot] = letterbox(picture, canvas, view)
         seen = jax.device_get(encode(params, *_place((pixels, rectangle))))
         result[start : start + size] = seen[: count - start]
     return result
-
-
-def _mask(readers, table: EvalTable, row: int) -> np.ndarray:
-    """The mask of a region on the stored image, bool [height, width]."""
-    name, record = table.records[table.image_index[row]]
-    example = readers[name][record]
-    return decode_mask(example.regions[table.region_index[row]].rle, example.height, example.width)
 
 
 def encode_labels(model, params, tokenizer, ontology: Ontology, ids: Sequence[str], context: int) -> np.ndarray:

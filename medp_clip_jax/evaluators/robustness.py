@@ -2,8 +2,10 @@
 
     python -m medp_clip_jax.evaluators.robustness --checkpoint=RUN_OR_RELEASE --data=CORPUS_OR_FOLDER [--kinds=mask,box]
 
-prints a table and writes `robustness.json`. Prompts are exact and move with the picture; differences from the pictures
-as they are, are paired on the same regions, with intervals over patient groups. `image_changes.py` has the changes.
+prints a table and writes `robustness.json`. Prompts are exact and move with the picture, and so do crops and the other
+pictures of a region, by which a model is asked that takes no prompts (`--kinds=crop,none`). Differences from the
+pictures as they are, are paired on the same regions, with intervals over patient groups. `image_changes.py` has the
+changes.
 """
 
 import dataclasses
@@ -20,7 +22,7 @@ from medp_clip_jax.evaluators import region_recognition
 from medp_clip_jax.evaluators.encode import Encoded, encode_corpus, encode_labels
 from medp_clip_jax.evaluators.image_changes import STRENGTHS, ChangedCorpus
 from medp_clip_jax.ontology import Ontology
-from medp_clip_jax.prompt_kinds import EXACT
+from medp_clip_jax.prompt_kinds import EVALUATED, EXACT
 
 FLAGS = flags.FLAGS
 FILE = "robustness.json"
@@ -40,8 +42,8 @@ def evaluate(
     replicates: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Top-1 over the labels of the corpus and those `trained`, per prompt kind: `{"unchanged": {kind: {metric:
-    interval}}, "changes": [...]}`, plain values for JSON.
+    """Top-1 over the labels of the corpus and those `trained`, per kind of `prompt_kinds.EVALUATED`:
+    `{"unchanged": {kind: {metric: interval}}, "changes": [...]}`, plain values for JSON.
 
     Each entry of `changes` is a kind of change, its strength, and per prompt kind and metric the accuracy and the
     paired difference to the pictures as they are. Raises InputError where the split has no images.
@@ -89,24 +91,24 @@ def screen_table(numbers: dict[str, Any], metric: str = "micro") -> str:
     """Accuracy in % as text: a row per change and strength, a column per prompt kind; `*` where the difference to the
     unchanged pictures excludes zero."""
     kinds = list(numbers["unchanged"])
-    lines = [f"{'top-1, %':<18}" + "".join(f"{kind:>10}" for kind in kinds)]
+    lines = [f"{'top-1, %':<18}" + "".join(f"{kind:>12}" for kind in kinds)]
     cells = [numbers["unchanged"][kind][metric]["estimate"] for kind in kinds]
-    lines.append(f"{'unchanged':<18}" + "".join(f"{results.percent(value):>9} " for value in cells))
+    lines.append(f"{'unchanged':<18}" + "".join(f"{results.percent(value):>11} " for value in cells))
     for entry in numbers["changes"]:
         row = f"{entry['change']:<10}{entry['strength']:>6}  "
         for kind in kinds:
             cell = entry["kinds"][kind][metric]
             low, high = cell["difference"]["low"], cell["difference"]["high"]
             mark = "*" if low is not None and (low > 0 or high < 0) else " "
-            row += f"{results.percent(cell['accuracy']):>9}{mark}"
+            row += f"{results.percent(cell['accuracy']):>11}{mark}"
         lines.append(row)
     return "\n".join(lines)
 
 
 def main(argv: Sequence[str]) -> None:
-    unknown = sorted(set(FLAGS.kinds) - set(EXACT))
+    unknown = sorted(set(FLAGS.kinds) - set(EVALUATED))
     if unknown:
-        raise InputError(f"--kinds: expected some of {', '.join(EXACT)}, got {unknown[0]!r}")
+        raise InputError(f"--kinds: expected some of {', '.join(EVALUATED)}, got {unknown[0]!r}")
     logging.set_verbosity(logging.WARNING)
     o = from_flags(argv)
     trained = read_trained(o.run_dir, o.ontology).get("labels", ())
@@ -118,5 +120,5 @@ def main(argv: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     define_flags()
-    flags.DEFINE_list("kinds", list(EXACT), f"Prompt kinds: {', '.join(EXACT)}.")
+    flags.DEFINE_list("kinds", list(EXACT), f"Prompt kinds and reference rows: {', '.join(EVALUATED)}.")
     run_cli(main)
