@@ -91,7 +91,9 @@ def run_evaluation(
             region_questions.questions(table.label, ontology),
         )
     )
-    context_metrics, context_details = context_retention.evaluate(encoded, text, ids, asked, of_regions)
+    context_metrics, context_details = context_retention.evaluate(
+        encoded, text, ids, asked, of_regions, replicates, seed
+    )
     found, found_details = retrieval.evaluate(encoded, text, ids, replicates, seed)
     scale = float(np.exp(jax.device_get(params["logit_scale"])))
     sure, sure_details = calibration.evaluate(encoded, ontology, text[: len(bank)], bank, scale, replicates, seed)
@@ -105,8 +107,9 @@ def run_evaluation(
         # Imported here: it is a command of its own, which takes its flags from this module.
         from medp_clip_jax.evaluators import falsification
 
-        falsified = falsification.evaluate(model, params, tokenizer, corpus, split, config, ontology, seed)
+        falsified = falsification.evaluate(model, params, tokenizer, corpus, split, config, ontology, seed, replicates)
         metrics |= falsification.flat(falsified)
+        details["falsification"] = falsified["intervals"]
     if folder:
         details |= image_details | context_details | found_details | sure_details | sensitive_details
         content = results.collect(corpus, split, config, table, metrics, details, seen_labels(trained), seed)

@@ -169,7 +169,7 @@ def test_a_release_is_evaluated_as_its_run_is_and_left_alone(monkeypatch, run, f
 
 
 def options(monkeypatch, **values):
-    defaults = dict.fromkeys(("checkpoint", "data", "eval", "split", "output", "kinds")) | {"sources": []}
+    defaults = dict.fromkeys(("checkpoint", "data", "eval", "split", "output", "kinds")) | {"sources": [], "seed": 0}
     monkeypatch.setattr(evaluate, "FLAGS", types.SimpleNamespace(**{**defaults, **values}))
 
 

@@ -192,15 +192,16 @@ def test_labels_in_too_few_images_are_not_ranked():
 
 def test_cosines_between_regions_stay_within_their_image():
     embedding = unit(np.array([[1, 0], [0, 1], [1, 0], [1, 1]], float))
-    found = context_retention.between_regions(embedding, np.array([0, 0, 1, 2]), np.arange(4))
-    assert found.tolist() == [0.0]
-    alike = context_retention.between_regions(embedding, np.array([0, 0, 1, 2]), np.array([5, 5, 5, 1]))
+    found, of_image = context_retention.between_regions(embedding, np.array([0, 0, 1, 2]), np.arange(4))
+    assert found.tolist() == [0.0] and of_image.tolist() == [0]
+    alike, _ = context_retention.between_regions(embedding, np.array([0, 0, 1, 2]), np.array([5, 5, 5, 1]))
     assert not len(alike)  # regions of one label should be alike
 
 
 def test_cosines_of_crowded_images_are_bounded():
     embedding = unit(np.random.default_rng(0).normal(size=(500, 4)))
-    found = context_retention.between_regions(embedding, np.zeros(500, int), np.arange(500))
+    found, of_image = context_retention.between_regions(embedding, np.zeros(500, int), np.arange(500))
+    assert len(of_image) == len(found)
     assert len(found) == context_retention.PAIR_REGIONS * (context_retention.PAIR_REGIONS - 1) / 2
 
 
@@ -222,7 +223,8 @@ def test_retention_is_relative_to_the_global_accuracy():
     regions_table = table([image("a", ["liver"]), image("b", ["tumor"])], [(0, "liver"), (0, "liver"), (1, "liver")])
     found = encoded(regions_table, mask=["liver", "tumor", "tumor"])
     found.image[:] = answering(["liver", "tumor"])
-    kept = context_retention.retention(found, found.regions["mask"], TEXT, {label: i for i, label in enumerate(IDS)})
+    rows = {label: i for i, label in enumerate(IDS)}
+    kept = context_retention.retention(context_retention.retained(found, found.regions["mask"], TEXT, rows))
     assert kept == {"image_accuracy": 0.75, "image_accuracy_global": 1.0, "image_accuracy_kept": 0.75}
 
 
@@ -303,3 +305,24 @@ def test_the_host_of_a_finding_is_the_organ_that_its_names_speak_of():
     for label, node in ontology.items():
         organ = region_questions.host(label, ontology) if node.kind == "finding" else None
         assert organ is None or (ontology[organ].kind == "anatomy" and not ontology[organ].laterality)
+
+
+def test_cosines_and_what_is_kept_have_intervals_over_patients():
+    rng = np.random.default_rng(0)
+    images = [image(str(i), [IDS[i % 3]], group=str(i // 2)) for i in range(24)]
+    rows = [(i, IDS[(i + j) % 4]) for i in range(24) for j in range(3)]
+    made = {kind: unit(rng.normal(size=(len(rows), 8))) for kind in ("mask", "box")}
+    found = encoded(table(images, rows), **made)
+    asked = {"modality": (np.eye(2, 8, dtype=np.float32), np.arange(24) % 2)}
+    metrics, details = context_retention.evaluate(found, TEXT, IDS, asked, replicates=200)
+    names = {f"{kind}/{name}" for kind in made for name in ("cosine_between_regions_mean", "modality_accuracy")}
+    names |= {f"{k}/image_accuracy{end}" for k in made for end in ("", "_global", "_kept")} | {"none/modality_accuracy"}
+    assert details["context"].keys() == names | {"mask_box/cosine_same_region"}
+    for name, interval in details["context"].items():
+        assert interval["low"] < interval["estimate"] < interval["high"], name
+        assert interval["estimate"] == pytest.approx(metrics[f"context/{name}"], abs=1e-6)
+    without, _ = context_retention.evaluate(found, TEXT, IDS, asked)
+    assert without == metrics
+    patient = encoded(table([dataclasses.replace(i, group="a") for i in images], rows), **made)
+    _, alone = context_retention.evaluate(patient, TEXT, IDS, asked, replicates=200)
+    assert all(np.isnan(interval["low"]) for interval in alone["context"].values())  # nothing about other patients

@@ -129,6 +129,10 @@ def test_numbers_are_those_of_the_image_evaluator(corpus):
     assert all(value < 2e-6 for value in numbers["change"].values())
     assert numbers["global"]["none"] == numbers["global"]["sixteen"] == numbers["region"]["none"]
     assert {"image/accuracy", "image/balanced_accuracy"} <= set(numbers["global"]["none"])
+    for way in falsification.ASKED:
+        interval = numbers["intervals"][way]["image/tiny/accuracy"]  # one data set: its number is the mean
+        assert interval["estimate"] == numbers["region"][way]["image/accuracy"]
+        assert interval["low"] <= interval["estimate"] <= interval["high"]
     table = falsification.screen_table(numbers)
     assert len(table.splitlines()) == 10 and "image/accuracy" in table
 
@@ -141,8 +145,10 @@ def test_an_evaluation_that_is_asked_for_it_holds_the_same_numbers(corpus, tmp_p
     assert not any(name.startswith("falsification/") for name in evaluate.run_evaluation(*given))
     config.eval.falsification = True
     evaluate.run_evaluation(*given)
-    found = json.loads((tmp_path / "out" / "results.json").read_text())["metrics"]
+    content = json.loads((tmp_path / "out" / "results.json").read_text())
+    found = content["metrics"]
     numbers = falsification.evaluate(model, params, tokens, corpus, "test", config, corpus.ontology)
+    assert content["details"]["falsification"] == numbers["intervals"]
     assert found["falsification/change"] == pytest.approx(max(numbers["change"].values()), abs=1e-5)
     for embedding in ("global", "region"):
         for way in falsification.ASKED:

@@ -40,10 +40,19 @@ MANY = 16
 
 
 def evaluate(
-    model: Any, params: Any, tokenizer: Any, corpus: Any, split: str, config: Any, ontology: Ontology, seed: int = 0
+    model: Any,
+    params: Any,
+    tokenizer: Any,
+    corpus: Any,
+    split: str,
+    config: Any,
+    ontology: Ontology,
+    seed: int = 0,
+    replicates: int = 1000,
 ) -> dict[str, Any]:
     """Image-level metrics per way of asking, as plain values for JSON: `{"global": {way: {metric: value}}, "region":
-    ..., "change": {way: largest difference of the global embedding to that without prompts}}`.
+    ..., "change": {way: largest difference of the global embedding to that without prompts}, "intervals": {way: {data
+    set's metric: interval}}}`, the last over patient groups and of the region embeddings.
 
     Metrics are those of `zero_shot`: means over data sets of image labels (`image/...`) and of annotated structures
     (`presence/...`). Images without any region are left out. Raises InputError where the split has no images.
@@ -54,15 +63,22 @@ def evaluate(
     ids = sorted({*table.label, *(label for image in asked.images for label in image.image_labels)})
     text = encode_labels(model, params, tokenizer, ontology, ids, config.input.label_context)
 
-    def metrics(embedding: np.ndarray) -> dict[str, float | None]:
-        flat, _ = zero_shot.evaluate(Encoded(asked, embedding, {}), text, ids, 0)
-        return {name: statistics.rounded(value) for name, value in flat.items() if name.count("/") == 1}
+    def metrics(embedding: np.ndarray, replicates: int = 0) -> tuple[dict[str, Any], dict[str, Any]]:
+        flat, details = zero_shot.evaluate(Encoded(asked, embedding, {}), text, ids, replicates, seed)
+        means = {name: statistics.rounded(value) for name, value in flat.items() if name.count("/") == 1}
+        intervals = {
+            f"{task}/{name}/{metric}": {bound: statistics.rounded(value) for bound, value in interval.items()}
+            for task, sets in details.items()
+            for name, entry in sets.items()
+            for metric, interval in entry["intervals"].items()
+        }
+        return means, intervals
 
     plain = answers["none"]["global"]
-    numbers: dict[str, Any] = {"global": {}, "region": {}, "change": {}}
+    numbers: dict[str, Any] = {"global": {}, "region": {}, "change": {}, "intervals": {}}
     for way, found in answers.items():
-        numbers["global"][way] = metrics(found["global"])
-        numbers["region"][way] = metrics(found["region"])
+        numbers["global"][way], _ = metrics(found["global"])
+        numbers["region"][way], numbers["intervals"][way] = metrics(found["region"], replicates)
         numbers["change"][way] = float(np.abs(found["global"] - plain).max(initial=0))
     data = {"name": corpus.directory.name, "split": split, "images": len(kept)}
     return {"data": data, "fusion": config.model.fusion, "seed": seed, "commit": results.commit(), **numbers}
