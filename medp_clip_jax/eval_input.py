@@ -1,7 +1,7 @@
 """Evaluation images and their regions: a table of what is asked, and batches of static shape that ask it."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from medp_clip_jax.input import stack
 from medp_clip_jax.loading import Loaded, load_small, max_side, region_spans
 from medp_clip_jax.prompts import RegionPrompts
 from medp_clip_jax.records import RegionExample
+
+# Row of the table, kind of prompt, target and view -> target and view that are written.
+Change = Callable[[int, str, simulate.Target, Sequence[float]], tuple[simulate.Target, Sequence[float]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +64,22 @@ def eval_table(corpus, split: str, sources: Sequence[str] | None = None) -> Eval
     )
 
 
+def some_regions(table: EvalTable, rows: np.ndarray) -> EvalTable:
+    """The table of the regions `rows` (ascending) and of the images that they lie in, without all others."""
+    kept, index = np.unique(table.image_index[rows], return_inverse=True)
+    return EvalTable(
+        split=table.split,
+        images=[table.images[image] for image in kept],
+        records=[table.records[image] for image in kept],
+        image_index=index.reshape(-1).astype(np.int32),
+        region_index=table.region_index[rows],
+        label=[table.label[row] for row in rows],
+        box=table.box[rows],
+        area_fraction=table.area_fraction[rows],
+        has_mask=table.has_mask[rows],
+    )
+
+
 def eval_batches(
     corpus,
     table: EvalTable,
@@ -69,6 +88,7 @@ def eval_batches(
     size: int = 0,
     process: int = 0,
     of: int = 1,
+    change: Change | None = None,
 ) -> Iterator[dict]:
     """Batches of `size` rows (0: `config.eval.batch_size`), each one image and up to `config.eval.regions` of its
     regions, nothing left out; of the images and prompts only the rows of one process `of` several.
@@ -77,7 +97,8 @@ def eval_batches(
     [batch, regions, ...]} (the exact mask, the exact box, one 'center' click; a region without a mask is asked by its
     box and its box's centre), image_row int32 [batch] and region_row int32 [batch, regions] into the table, -1 =
     padding. An image with more regions takes several rows, one without regions takes one, and the last batch is padded,
-    so every batch has the same shapes. InputError names an unreadable record.
+    so every batch has the same shapes. `change` gives the prompt of a row and kind another target, or the same one seen
+    in another view. InputError names an unreadable record.
     """
     unknown = set(kinds) - set(prompt_kinds.EXACT)
     if unknown:
@@ -99,7 +120,7 @@ def eval_batches(
             if image != shown:  # the rows of one image follow each other
                 name, record = table.records[image]
                 shown, loaded = image, load_small(readers[name][record], max_side(config))
-            elements.append(_element(loaded, regions, table, config, kinds))
+            elements.append(_element(loaded, regions, table, config, kinds, change))
         elements += [_padding(config, kinds)] * (part - len(elements))
         yield _assemble(elements, kinds) | {"image_row": image_row, "region_row": region_row}
 
@@ -115,7 +136,9 @@ def _rows(table: EvalTable, most: int) -> list[tuple[int, np.ndarray]]:
     return rows
 
 
-def _element(loaded: Loaded, regions: np.ndarray, table: EvalTable, config, kinds: Sequence[str]) -> dict:
+def _element(
+    loaded: Loaded, regions: np.ndarray, table: EvalTable, config, kinds: Sequence[str], change: Change | None
+) -> dict:
     canvas, rectangle = augment.letterbox(loaded.picture, config.model.image.size)
     element = _padding(config, kinds) | {"image": canvas, "rectangle": rectangle}
     view = (0, 0, loaded.example.width, loaded.example.height)
@@ -126,7 +149,8 @@ def _element(loaded: Loaded, regions: np.ndarray, table: EvalTable, config, kind
             if kind != "box" and table.has_mask[row]:
                 (spans,) = region_spans(loaded, [int(table.region_index[row])])
                 target = simulate.Target(spans.box, spans) if spans.column.size else target
-            simulate.write_exact(element[kind], slot, target, view, kind)
+            target, seen = change(int(row), kind, target, view) if change else (target, view)
+            simulate.write_exact(element[kind], slot, target, seen, kind)
     return element
 
 

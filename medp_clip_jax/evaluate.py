@@ -7,13 +7,11 @@ prints a table and writes results.json, predictions.npz (for `medp_clip_jax.comp
 asked by) and report.html into the output.
 """
 
-import contextlib
 import dataclasses
-import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -22,13 +20,16 @@ from absl import flags, logging
 
 from medp_clip_jax import api, eval_sets, hub, ontology_merge, processes, release, results
 from medp_clip_jax.config import load_config
-from medp_clip_jax.corpus import MANIFEST, Corpus, ensure_corpus, open_corpus, stamps
+from medp_clip_jax.corpus import MANIFEST, Corpus
 from medp_clip_jax.errors import InputError, run_cli
+from medp_clip_jax.eval_data import WHOLE, open_data
 from medp_clip_jax.evaluators import (
     calibration,
     context_retention,
     predictions,
     prompt_record,
+    prompt_sensitivity,
+    region_questions,
     region_recognition,
     retrieval,
     saved_answers,
@@ -39,7 +40,6 @@ from medp_clip_jax.ontology import Ontology
 from medp_clip_jax.prompt_kinds import EVALUATED
 
 FLAGS = flags.FLAGS
-WHOLE = "whole"  # the split that --split=all makes of a folder, whatever its splits.json says: none may be called "all"
 
 
 def run_evaluation(
@@ -54,14 +54,16 @@ def run_evaluation(
     output_dir: str | os.PathLike[str] | None = None,
     run_dir: str | os.PathLike[str] | None = None,
     replicates: int | None = None,
+    seed: int = 0,
 ) -> dict[str, float]:
     """Runs every evaluator on one split and returns the flat metrics, such as `region/mask/macro`, in [0, 1].
 
     `kinds` are prompt kinds and reference rows (None: `config.eval.kinds`). The label bank is the corpus's region
     labels and those in the labels.json of `run_dir` (by default `output_dir`), which also tells seen from unseen ones.
     With an `output_dir` the results, per-region predictions and the report are written there, the report with the
-    training curves of `run_dir`. `replicates` of the bootstrap: 1000 where results are written, else none. InputError
-    where the split has no images or the output cannot be written.
+    training curves of `run_dir`. `replicates` of the bootstrap: 1000 where results are written, else none. `seed` is
+    that of all that evaluation draws, whatever the seed of the training: all models are asked alike. InputError where
+    the split has no images or the output cannot be written.
     """
     tokenizer = getattr(processor_or_tokenizer, "tokenizer", processor_or_tokenizer)
     kinds = tuple(kinds or config.eval.kinds)
@@ -78,36 +80,46 @@ def run_evaluation(
 
     twins = config.eval.get("twins", ())
     metrics, details, answers = region_recognition.evaluate(
-        encoded, ontology, text[: len(bank)], bank, twins, replicates, config.seed, seen_labels(trained)
+        encoded, ontology, text[: len(bank)], bank, twins, replicates, seed, seen_labels(trained)
     )
-    image_metrics, image_details = zero_shot.evaluate(encoded, text, ids, replicates, config.seed)
-    questions = context_retention.questions(table.images)
-    asked = {
-        name: (encode_texts(model, params, tokenizer, lines, config.model.text.context), true)
-        for name, (lines, true) in questions.items()
-    }
-    context_metrics, context_details = context_retention.evaluate(encoded, text, ids, asked)
-    found, found_details, searches = retrieval.evaluate(encoded, text, ids, replicates, config.seed)
+    image_metrics, image_details = zero_shot.evaluate(encoded, text, ids, replicates, seed)
+    questions = (context_retention.questions(table.images), region_questions.questions(table.label, ontology))
+    asked, of_regions = (
+        {
+            name: (encode_texts(model, params, tokenizer, lines, config.model.text.context), true)
+            for name, (lines, true) in each.items()
+        }
+        for each in questions
+    )
+    context_metrics, context_details = context_retention.evaluate(
+        encoded, text, ids, asked, of_regions, replicates, seed
+    )
+    found, found_details, searches = retrieval.evaluate(encoded, text, ids, replicates, seed)
     scale = float(np.exp(jax.device_get(params["logit_scale"])))
-    sure, sure_details = calibration.evaluate(
-        encoded, ontology, text[: len(bank)], bank, scale, replicates, config.seed
-    )
+    sure, sure_details = calibration.evaluate(encoded, ontology, text[: len(bank)], bank, scale, replicates, seed)
     metrics |= image_metrics | context_metrics | found | sure
+    if output_dir:
+        sensitive, sensitive_details = prompt_sensitivity.evaluate(
+            model, params, corpus, config, encoded, ontology, text[: len(bank)], bank, replicates, seed
+        )
+        metrics |= sensitive
     if folder and config.eval.falsification:
         # Imported here: it is a command of its own, which takes its flags from this module.
         from medp_clip_jax.evaluators import falsification
 
-        falsified = falsification.evaluate(model, params, tokenizer, corpus, split, config, ontology)
+        falsified = falsification.evaluate(model, params, tokenizer, corpus, split, config, ontology, seed, replicates)
         metrics |= falsification.flat(falsified)
+        details["falsification"] = falsified["intervals"]
     if output_dir:  # every process has a part of it
         origin = results.origin(run_dir or output_dir, params)
         kept = {kind: prompt_record.joined(each) for kind, each in encoded.prompts.items()}
     if folder:
-        details |= image_details | context_details | found_details | sure_details
-        words = results.words(sentences_of(ontology, ids), questions={name: q[0] for name, q in questions.items()})
+        details |= image_details | context_details | found_details | sure_details | sensitive_details
+        lines = {name: asked_by for each in questions for name, (asked_by, _) in each.items()}
+        words = results.words(sentences_of(ontology, ids), questions=lines)
         digests = {kind: prompt_record.per_region(each) for kind, each in kept.items()}
         prompts = {kind: prompt_record.combined(each) for kind, each in digests.items()}
-        heading = results.header(corpus, split, config, origin, prompts, words)
+        heading = results.header(corpus, split, config, origin, prompts, words, seed)
         content = results.collect(heading, table, metrics, details, seen_labels(trained))
         results.write(folder, content)
         images = zero_shot.questions(encoded, text, ids)
@@ -150,51 +162,6 @@ def seen_labels(trained: Mapping[str, Any]) -> frozenset[str] | None:
     """The labels that had a region in training, None where labels.json does not say."""
     counts = trained.get("train_regions")
     return None if counts is None else frozenset(label for label, count in counts.items() if count)
-
-
-def open_data(path: str | os.PathLike[str], split: str, cache: str | os.PathLike[str]) -> Corpus:
-    """Opens a corpus, or builds one from a folder of the region schema into the folder `cache`.
-
-    Without a splits.json the whole folder becomes the split asked for, with one only as `WHOLE`. The build is kept
-    under a name that changes with the folder's annotations, images and masks. InputError where `path` is neither, or
-    its build fails.
-    """
-    path = pathlib.Path(path)
-    if (path / MANIFEST).is_file():
-        return open_corpus(path)
-    splits = [file for file in (path / "splits.json", path.parent / "splits.json") if _assigns(file, path)]
-    listings = sorted([*path.glob("*.jsonl"), *path.glob("*/*.jsonl"), *splits])
-    if not any(listing.name == "images.jsonl" for listing in listings):
-        state = "holds no corpus.json and no images.jsonl" if path.is_dir() else "is not a folder"
-        raise InputError(f"{path}: {state}: give --data a corpus, or a folder with images.jsonl (or folders of these)")
-    digest = hashlib.sha256(split.encode())
-    for listing in listings:
-        digest.update(listing.read_bytes())
-        digest.update("\n".join(_stamps(listing)).encode())
-    arguments = ["--source=folder", f"--input={path}"]
-    if not splits or split == WHOLE:
-        arguments.append(f"--split={split}")
-    return ensure_corpus(pathlib.Path(cache) / f"{path.resolve().name}-{digest.hexdigest()[:8]}", arguments)
-
-
-def _stamps(listing: pathlib.Path) -> Iterator[str]:
-    """Name, size and time of change of each file that the lines of a listing name as their image or mask."""
-    names = set()
-    for line in listing.read_bytes().splitlines():
-        with contextlib.suppress(ValueError, AttributeError):  # the build says what is wrong with it
-            row = json.loads(line)
-            names |= {row.get(key) for key in ("image", "mask")}
-    return stamps(listing.parent, (name for name in names if isinstance(name, str)))
-
-
-def _assigns(splits: pathlib.Path, folder: pathlib.Path) -> bool:
-    """Whether a splits.json, the folder's own or that of the root above it, says how the folder is split."""
-    if splits.parent == folder or not splits.is_file():
-        return splits.is_file()
-    try:
-        return folder.name in json.loads(splits.read_bytes())
-    except (OSError, ValueError, TypeError):
-        return True  # the build says what is wrong with it
 
 
 def output_for(run_dir: pathlib.Path, data: str, split: str, output: str | None) -> pathlib.Path:
@@ -247,6 +214,7 @@ def define_flags() -> None:
     flags.DEFINE_bool("partial", False, "With --eval: evaluate a part of the set, which the results are called then.")
     flags.DEFINE_string("split", None, "Split: test or that of --eval if not given; all: all images of a folder.")
     flags.DEFINE_string("output", None, "Where to write; evaluation/DATA-SPLIT in the run if not given.")
+    flags.DEFINE_integer("seed", 0, "Of all that evaluation draws: compare results of the same one.", lower_bound=0)
     flags.DEFINE_list("sources", [], "Sources of the corpus to evaluate; all if not given.")
 
 
@@ -285,9 +253,8 @@ def main(argv: Sequence[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # checkpoints and data sets announce every file otherwise
     o = from_flags(argv)
     kinds = FLAGS.kinds or (o.known.kinds if o.known else None)
-    metrics = run_evaluation(
-        o.model, o.params, o.processor, o.corpus, FLAGS.split, o.config, kinds, o.ontology, o.output, o.run_dir
-    )
+    given = (o.model, o.params, o.processor, o.corpus, FLAGS.split, o.config, kinds, o.ontology, o.output, o.run_dir)
+    metrics = run_evaluation(*given, seed=FLAGS.seed)
     print(results.screen_table(metrics))
     if o.known:
         print(f"\n{eval_sets.headline(o.known, metrics)}")

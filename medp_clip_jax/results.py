@@ -30,9 +30,12 @@ def header(
     checkpoint: Mapping[str, str | None],
     prompts: Mapping[str, Any],
     sentences: Mapping[str, Any],
+    seed: int = 0,
 ) -> dict[str, Any]:
     """What every file of numbers says first: which code, machine, settings and data, which model (see `origin`), what
     it was asked by (digests per kind of prompt, see `evaluators/prompt_record.py`) and in which words (see `words`).
+
+    `seed` is that of the evaluation, while `config` holds that of the training.
     """
     return {
         "notice": NOTICE,
@@ -40,7 +43,7 @@ def header(
         "version": __version__,
         "commit": commit(),
         "machine": machine(),
-        "seed": config.seed,
+        "seed": seed,
         "config": config.to_dict(),
         "data": {"name": corpus.directory.name, "split": split, "checksum": checksum(corpus)},
         "checkpoint": dict(checkpoint),
@@ -169,6 +172,7 @@ SEARCHES = {
     "region_to_text/r1": "region to text (R@1)",
     "region_to_region/map_r": "region to region",
 }
+SENSITIVITY = {"cosine_p50": "cosine", "micro_before": "top-1", "micro_after": "then"}  # per way of asking again
 CONTEXT = ("max_difference", "regions_p50", "same_region", "accuracy_kept")  # of many, what is shown on screen
 
 
@@ -187,6 +191,15 @@ def screen_table(metrics: Mapping[str, float]) -> str:
         rows = [["search, mAP@R %", *(SEARCHES[name] for name in searched)]]
         for kind in kinds:
             rows.append([kind, *(percent(metrics.get(f"retrieval/{kind}/{name}", math.nan)) for name in searched)])
+        blocks.append(_aligned(rows))
+    asked = [kind for kind in kinds if f"sensitivity/{kind}/jitter/cosine_p50" in metrics]
+    if asked:
+        rows = [["prompts", *(f"{way}: {name}" for way in ("jitter", "wrong") for name in SENSITIVITY.values())]]
+        for kind in asked:
+            values = [
+                metrics[f"sensitivity/{kind}/{way}/{name}"] for way in ("jitter", "wrong") for name in SENSITIVITY
+            ]
+            rows.append([kind, *("–" if math.isnan(value) else f"{value:.3f}" for value in values)])
         blocks.append(_aligned(rows))
     means = [name for name in metrics if name.startswith(("image/", "presence/")) and name.count("/") == 1]
     if means:

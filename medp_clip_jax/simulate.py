@@ -161,11 +161,13 @@ def _write_clicks(prompts, row: int, target: Target, view, rng: np.random.Genera
         point = _outside_click(target, view, rng, 0.0 if slot == 0 else 0.25) if negative else None
         label = 1 if point is None else 0
         if point is None:
-            point = _inside_click(target, rng, central=slot == 0 and rng.random() < 0.5)
+            point = inside_click(target, rng, central=slot == 0 and rng.random() < 0.5)
         _write_point(prompts, row, slot, point, label, view)
 
 
-def _inside_click(target: Target, rng: np.random.Generator, central: bool) -> tuple[float, float]:
+def inside_click(target: Target, rng: np.random.Generator, central: bool) -> tuple[float, float]:
+    """A click (x, y) in pixels at a random place of the mask, or coarsely at its centre; without a mask in the middle
+    of the box."""
     x0, y0, x1, y1 = target.box
     if target.spans is None:  # only the middle of a box can be trusted to lie in its region
         x, y = (0.5, 0.5) if central else rng.uniform(0.3, 0.7, 2)

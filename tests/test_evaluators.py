@@ -9,7 +9,8 @@ from encoded_cases import IDS, ONTOLOGY, TEXT, answering, encoded, image, table,
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medp_clip_jax.evaluators import context_retention, predictions, region_recognition, zero_shot
+from data import ontology as shipped_ontology
+from medp_clip_jax.evaluators import context_retention, predictions, region_questions, region_recognition, zero_shot
 
 LABELS = st.lists(st.tuples(st.integers(0, 5), st.sampled_from(IDS), st.sampled_from(IDS)), min_size=1, max_size=30)
 
@@ -209,15 +210,16 @@ def test_labels_in_too_few_images_are_not_ranked():
 
 def test_cosines_between_regions_stay_within_their_image():
     embedding = unit(np.array([[1, 0], [0, 1], [1, 0], [1, 1]], float))
-    found = context_retention.between_regions(embedding, np.array([0, 0, 1, 2]), np.arange(4))
-    assert found.tolist() == [0.0]
-    alike = context_retention.between_regions(embedding, np.array([0, 0, 1, 2]), np.array([5, 5, 5, 1]))
+    found, of_image = context_retention.between_regions(embedding, np.array([0, 0, 1, 2]), np.arange(4))
+    assert found.tolist() == [0.0] and of_image.tolist() == [0]
+    alike, _ = context_retention.between_regions(embedding, np.array([0, 0, 1, 2]), np.array([5, 5, 5, 1]))
     assert not len(alike)  # regions of one label should be alike
 
 
 def test_cosines_of_crowded_images_are_bounded():
     embedding = unit(np.random.default_rng(0).normal(size=(500, 4)))
-    found = context_retention.between_regions(embedding, np.zeros(500, int), np.arange(500))
+    found, of_image = context_retention.between_regions(embedding, np.zeros(500, int), np.arange(500))
+    assert len(of_image) == len(found)
     assert len(found) == context_retention.PAIR_REGIONS * (context_retention.PAIR_REGIONS - 1) / 2
 
 
@@ -239,7 +241,8 @@ def test_retention_is_relative_to_the_global_accuracy():
     regions_table = table([image("a", ["liver"]), image("b", ["tumor"])], [(0, "liver"), (0, "liver"), (1, "liver")])
     found = encoded(regions_table, mask=["liver", "tumor", "tumor"])
     found.image[:] = answering(["liver", "tumor"])
-    kept = context_retention.retention(found, found.regions["mask"], TEXT, {label: i for i, label in enumerate(IDS)})
+    rows = {label: i for i, label in enumerate(IDS)}
+    kept = context_retention.retention(context_retention.retained(found, found.regions["mask"], TEXT, rows))
     assert kept == {"image_accuracy": 0.75, "image_accuracy_global": 1.0, "image_accuracy_kept": 0.75}
 
 
@@ -276,3 +279,68 @@ def test_region_embeddings_are_asked_for_modality_and_body_part():
     assert metrics["context/none/modality_accuracy"] == 1.0
     unknown = {"modality": (classes, np.full(4, -1))}
     assert np.isnan(context_retention.evaluate(found, TEXT, IDS, unknown)[0]["context/mask/modality_accuracy"])
+
+
+def test_region_embeddings_are_asked_for_their_side():
+    labels = ["kidney_left", "kidney_left", "kidney_right", "liver", "kidney_left"]
+    asked = region_questions.questions(labels, ONTOLOGY)
+    assert asked.keys() == {"side"}  # the tumor may lie anywhere
+    lines, true = asked["side"]
+    assert lines == ["a structure on the left side of the body", "a structure on the right side of the body"]
+    assert true.tolist() == [0, 0, 1, -1, 0]
+    assert region_questions.questions(labels[:2], ONTOLOGY) == {}
+    # One image has both sides; its two regions of the left are one half each.
+    table_of = table([image("a"), image("b")], list(zip([0, 0, 0, 0, 1], labels, strict=True)))
+    classes = np.eye(2, 8, dtype=np.float32)
+    found = encoded(table_of, mask=classes[[0, 1, 1, 0, 0]], crop=classes[[0, 0, 0, 0, 0]])
+    metrics, _ = context_retention.evaluate(found, TEXT, IDS, None, {"side": (classes, true)})
+    assert metrics["context/mask/side_accuracy"] == pytest.approx(((0.5 + 1) / 2 + 1) / 2)
+    assert metrics["context/crop/side_accuracy"] == pytest.approx(0.5)
+    assert "context/none/side_accuracy" in metrics
+
+
+HOSTS = {
+    "liver_tumor": "liver",
+    "kidney_cyst_left": "kidney",
+    "glioma": "brain",  # is a brain tumor
+    "benign_breast_tumor": "breast",
+    "lung_lesion": "lung",
+    "pneumonia": "lung",
+    "renal_cell_carcinoma": "kidney",
+    "barretts_esophagus": "esophagus",
+    "cyst": None,
+    "bone_tumor": None,
+    "foreign_body": None,
+    "no_finding": None,
+}
+
+
+def test_the_host_of_a_finding_is_the_organ_that_its_names_speak_of():
+    ontology = shipped_ontology.load()
+    assert {label: region_questions.host(label, ontology) for label in HOSTS} == HOSTS
+    lines, true = region_questions.questions(["liver", "glioma", "cyst", "liver_tumor"], ontology)["host"]
+    assert lines == ["a finding in the brain", "a finding in the liver"] and true.tolist() == [-1, 0, -1, 1]
+    for label, node in ontology.items():
+        organ = region_questions.host(label, ontology) if node.kind == "finding" else None
+        assert organ is None or (ontology[organ].kind == "anatomy" and not ontology[organ].laterality)
+
+
+def test_cosines_and_what_is_kept_have_intervals_over_patients():
+    rng = np.random.default_rng(0)
+    images = [image(str(i), [IDS[i % 3]], group=str(i // 2)) for i in range(24)]
+    rows = [(i, IDS[(i + j) % 4]) for i in range(24) for j in range(3)]
+    made = {kind: unit(rng.normal(size=(len(rows), 8))) for kind in ("mask", "box")}
+    found = encoded(table(images, rows), **made)
+    asked = {"modality": (np.eye(2, 8, dtype=np.float32), np.arange(24) % 2)}
+    metrics, details = context_retention.evaluate(found, TEXT, IDS, asked, replicates=200)
+    names = {f"{kind}/{name}" for kind in made for name in ("cosine_between_regions_mean", "modality_accuracy")}
+    names |= {f"{k}/image_accuracy{end}" for k in made for end in ("", "_global", "_kept")} | {"none/modality_accuracy"}
+    assert details["context"].keys() == names | {"mask_box/cosine_same_region"}
+    for name, interval in details["context"].items():
+        assert interval["low"] < interval["estimate"] < interval["high"], name
+        assert interval["estimate"] == pytest.approx(metrics[f"context/{name}"], abs=1e-6)
+    without, _ = context_retention.evaluate(found, TEXT, IDS, asked)
+    assert without == metrics
+    patient = encoded(table([dataclasses.replace(i, group="a") for i in images], rows), **made)
+    _, alone = context_retention.evaluate(patient, TEXT, IDS, asked, replicates=200)
+    assert all(np.isnan(interval["low"]) for interval in alone["context"].values())  # nothing about other patients

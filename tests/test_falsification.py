@@ -7,15 +7,18 @@ import sys
 import types
 
 import corpus_cases
+import encoded_cases
 import numpy as np
 import pytest
 import results_cases
 import tiny_corpus
 import tiny_run
+from hypothesis import given
+from hypothesis import strategies as st
 
 from medp_clip_jax import api, evaluate
-from medp_clip_jax.eval_input import eval_batches, eval_table
-from medp_clip_jax.evaluators import falsification
+from medp_clip_jax.eval_input import eval_batches, eval_table, some_regions
+from medp_clip_jax.evaluators import falsification, wrong_places
 from medp_clip_jax.evaluators.encode import encode_corpus
 from medp_clip_jax.models.fusion_baselines import FUSIONS
 
@@ -49,8 +52,12 @@ def test_every_image_is_asked_by_its_smallest_region_a_wrong_place_and_sixteen(c
     config, _, _ = prepared()
     config.eval.regions = falsification.MANY
     table = eval_table(corpus, "test")
-    for batch in eval_batches(corpus, table, config, ("mask",)):
-        rows, masks = batch["region_row"], batch["prompts"]["mask"]
+    chosen = falsification.choose(table, 0)
+    assert np.bincount(table.image_index[chosen]).tolist() == [0, 1, 5, 16, 3, 2]
+    seen = set()
+    for batch in eval_batches(corpus, some_regions(table, chosen), config, ("mask",)):
+        masks = batch["prompts"]["mask"]
+        rows = np.where(batch["region_row"] >= 0, chosen[batch["region_row"]], -1)
         asked = falsification.asked_of(masks, rows, table, 0)
         assert {way: prompts.valid.shape[1] for way, prompts in asked.items()} == {
             "none": 1,
@@ -63,25 +70,27 @@ def test_every_image_is_asked_by_its_smallest_region_a_wrong_place_and_sixteen(c
             if not len(regions):
                 assert not asked["wrong"].box_valid[row].any() and not asked["small"].valid[row].any()
                 continue
-            smallest = table.area_fraction[regions].argmin()
-            assert (asked["small"].masks[row, 0] == masks.masks[row, smallest]).all()
+            image = table.image_index[regions[0]]
+            every = np.flatnonzero(table.image_index == image)
+            smallest = every[table.area_fraction[every].argmin()]  # of all, not of those that fit into a row
+            assert (asked["small"].masks[row, 0] == masks.masks[row, list(regions).index(smallest)]).all()
             assert asked["sixteen"].valid[row].all()
             repeated = np.arange(16) % len(regions)
             assert (asked["sixteen"].masks[row] == masks.masks[row][repeated]).all()
-            x0, y0, x1, y1 = asked["wrong"].boxes[row, 0]
-            assert 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1 and asked["wrong"].box_valid[row, 0]
+            np.testing.assert_array_equal(asked["wrong"].boxes[row, 0], wrong_places.emptiest(table, smallest, 0))
+            assert asked["wrong"].box_valid[row, 0]
+            seen.add(int(image))
+    assert seen == {1, 2, 3, 4, 5}
 
 
-def test_the_wrong_place_is_one_where_nothing_is_annotated_if_there_is_any():
-    mask = np.zeros((40, 48), bool)
-    mask[:, :20] = True
-    small = np.zeros((40, 48), bool)
-    small[2:6, 2:8] = True
-    example = tiny_corpus.example([tiny_corpus.region("liver", mask), tiny_corpus.region("cell", small)])
-    table = eval_table(tiny_corpus.corpus({"tiny": {"test": [example]}}), "test")
-    for seed in range(5):
-        x0, y0, x1, y1 = falsification.wrong_box(table, np.arange(2), seed)
-        assert x0 >= 20 / 48 and np.allclose([x1 - x0, y1 - y0], [6 / 48, 4 / 40])
+@given(st.integers(1, 60), st.integers(0, 2**32 - 1))
+def test_the_smallest_of_any_number_of_regions_is_asked(count, seed):
+    area = np.random.default_rng(seed).random(2 * count).astype(np.float32)
+    images = [encoded_cases.image("a"), encoded_cases.image("b")]
+    table = encoded_cases.table(images, [(row // count, "liver") for row in range(2 * count)], area)
+    chosen = falsification.choose(table, 0)
+    assert (np.diff(chosen) > 0).all() and len(chosen) == 2 * min(count, falsification.MANY)
+    assert {area[:count].argmin(), count + area[count:].argmin()} <= set(chosen)
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
@@ -100,6 +109,19 @@ def test_prompts_leave_the_global_embedding_alone_and_change_those_of_regions(co
     np.testing.assert_allclose(found["sixteen"]["region"][0], found["small"]["region"][0], atol=2e-6)
 
 
+def test_models_of_other_seeds_are_asked_alike(corpus):
+    config, model, params = prepared()
+    table = eval_table(corpus, "test")
+
+    def wrong(training, **seed):
+        config.seed = training
+        return falsification.embed(model, params, corpus, table, config, **seed)[1]["wrong"]["region"]
+
+    np.testing.assert_array_equal(wrong(0), wrong(5))
+    assert np.abs(wrong(0) - wrong(0, seed=1)).max() > 1e-3
+    assert falsification.evaluate(model, params, tokens, corpus, "test", config, corpus.ontology, 4)["seed"] == 4
+
+
 def test_numbers_are_those_of_the_image_evaluator(corpus):
     config, model, params = prepared()
     numbers = falsification.evaluate(model, params, tokens, corpus, "test", config, corpus.ontology)
@@ -108,6 +130,10 @@ def test_numbers_are_those_of_the_image_evaluator(corpus):
     assert all(value < 2e-6 for value in numbers["change"].values())
     assert numbers["global"]["none"] == numbers["global"]["sixteen"] == numbers["region"]["none"]
     assert {"image/accuracy", "image/balanced_accuracy"} <= set(numbers["global"]["none"])
+    for way in falsification.ASKED:
+        interval = numbers["intervals"][way]["image/tiny/accuracy"]  # one data set: its number is the mean
+        assert interval["estimate"] == numbers["region"][way]["image/accuracy"]
+        assert interval["low"] <= interval["estimate"] <= interval["high"]
     table = falsification.screen_table(numbers)
     assert len(table.splitlines()) == 10 and "image/accuracy" in table
 
@@ -120,8 +146,10 @@ def test_an_evaluation_that_is_asked_for_it_holds_the_same_numbers(corpus, tmp_p
     assert not any(name.startswith("falsification/") for name in evaluate.run_evaluation(*given))
     config.eval.falsification = True
     evaluate.run_evaluation(*given)
-    found = json.loads((tmp_path / "out" / "results.json").read_text())["metrics"]
+    content = json.loads((tmp_path / "out" / "results.json").read_text())
+    found = content["metrics"]
     numbers = falsification.evaluate(model, params, tokens, corpus, "test", config, corpus.ontology)
+    assert content["details"]["falsification"] == numbers["intervals"]
     assert found["falsification/change"] == pytest.approx(max(numbers["change"].values()), abs=1e-5)
     for embedding in ("global", "region"):
         for way in falsification.ASKED:

@@ -19,6 +19,7 @@ from medp_clip_jax.report import charts, gallery
 from medp_clip_jax.results import NOTICE
 
 IDS = tuple(tiny_corpus.ONTOLOGY)
+ACCURACIES = ("micro_before", "micro_after", "within_image_before", "within_image_after")
 
 
 class Tags(html.parser.HTMLParser):
@@ -73,12 +74,18 @@ def evaluated(tmp_path, images=10, seed=0):
     more, image_details = zero_shot.evaluate(encoded, text, IDS, 20)
     context, context_details = context_retention.evaluate(encoded, text, IDS)
     found, found_details, _ = retrieval.evaluate(encoded, text, IDS, 20)
+    sensitive = {
+        f"sensitivity/{kind}/{way}/{name}": float(rng.random())
+        for kind in ("mask", "box", "point")
+        for way in ("jitter", "wrong")
+        for name in (*(f"cosine_{part}" for part in ("mean", "p5", "p50", "p95")), *ACCURACIES)
+    } | {"sensitivity/point/wrong/within_image_before": float("nan")}
     sure, sure_details = calibration.evaluate(encoded, corpus.ontology, text, IDS, 10.0, 20)
     heading = results.header(corpus, "test", tiny_corpus.config(), results.origin(None, {}), {}, results.words({}))
     content = results.collect(
         heading,
         table,
-        metrics | more | context | found | sure,
+        metrics | more | context | found | sure | sensitive,
         details | image_details | context_details | found_details | sure_details,
         {"liver"},
     )
@@ -101,6 +108,7 @@ def test_one_file_without_network_or_script(tmp_path):
 def test_numbers_and_pictures_are_those_of_the_results(tmp_path):
     content, corpus, table, answers = evaluated(tmp_path)
     text = report.write_report(tmp_path, content, corpus, table, answers, IDS, corpus.ontology).read_text()
+    assert text.count("sloppy</td>") == text.count("wrong place</td>") == 3  # a row per kind and way
     assert "<small>%</small>" in text and results.percent(content["metrics"]["region/mask/micro"]) + "<small>%" in text
     right = int(answers["mask"].values["micro"].sum())
     assert text.count("✓ right") <= right and text.count("✗ wrong") > 0

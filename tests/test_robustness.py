@@ -14,7 +14,7 @@ import tiny_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medp_clip_jax import api
+from medp_clip_jax import api, prompt_kinds
 from medp_clip_jax.evaluators import image_changes, robustness
 from medp_clip_jax.evaluators.encode import encode_corpus
 from medp_clip_jax.records import decode_image, decode_mask
@@ -129,6 +129,41 @@ def test_every_change_is_compared_with_the_pictures_as_they_were(small, monkeypa
     assert nothing == {"estimate": 0.0, "low": 0.0, "high": 0.0}
 
 
+def test_references_are_measured_on_changed_pictures_too(small, monkeypatch):
+    """What a baseline without prompts is asked by; the picture of a region is one of the changed picture."""
+    corpus, model, params, config = small
+    monkeypatch.setattr(robustness, "STRENGTHS", {"rotation": (0.0, 15.0)})
+    kinds = prompt_kinds.REFERENCES
+    given = (model, params, tokens, corpus, "test", config, corpus.ontology, kinds, (), 50)
+    numbers = robustness.evaluate(*given)
+    for entry in numbers["changes"]:
+        assert tuple(entry["kinds"]) == tuple(numbers["unchanged"]) == kinds
+    assert {
+        kind: cells["micro"]["difference"]["estimate"] for kind, cells in numbers["changes"][0]["kinds"].items()
+    } == dict.fromkeys(kinds, 0.0)
+    head = robustness.screen_table(numbers).splitlines()[0].split()
+    assert head == ["top-1,", "%", *kinds]
+    other = image_changes.ChangedCorpus(corpus, "noise", 0.16, 0)
+    before, after = (encode_corpus(model, params, each, "test", config, kinds) for each in (corpus, other))
+    assert all(np.abs(after.regions[kind] - before.regions[kind]).max() > 1e-3 for kind in kinds)
+
+
+def test_models_of_other_seeds_see_the_same_changes(small, monkeypatch):
+    corpus, model, params, config = small
+    monkeypatch.setattr(robustness, "STRENGTHS", {"noise": (0.16,)})
+
+    def measured(training, **seed):
+        config.seed = training
+        return robustness.evaluate(
+            model, params, tokens, corpus, "test", config, corpus.ontology, ("mask",), (), 50, **seed
+        )
+
+    pictures = []
+    monkeypatch.setattr(robustness, "ChangedCorpus", lambda *given: pictures.append(given) or corpus)
+    assert measured(0) == measured(5) and measured(0, seed=1)["seed"] == 1
+    assert [given[-1] for given in pictures] == [0, 0, 1]
+
+
 def test_the_table_marks_what_differs():
     def cell(low, high):
         return {"micro": {"accuracy": 0.5, "difference": {"estimate": 0.0, "low": low, "high": high}}}
@@ -154,7 +189,7 @@ def test_the_command_writes_its_numbers_and_refuses_unknown_kinds(tmp_path):
 
     refused = command("--kinds=mask,circle")
     assert refused.returncode == 2 and "'circle'" in refused.stderr and "Traceback" not in refused.stderr
-    done = command("--kinds=mask", f"--output={tmp_path / 'out'}")
+    done = command("--kinds=mask,crop", f"--output={tmp_path / 'out'}")
     assert done.returncode == 0, done.stderr
     numbers = json.loads((tmp_path / "out" / robustness.FILE).read_text())
     assert "rotation" in done.stdout and len(numbers["changes"]) == len(CHANGES)

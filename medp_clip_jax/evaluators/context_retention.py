@@ -4,15 +4,17 @@
 * Different regions of one image must differ: Alpha-CLIP's known failure is a cosine above 0.97 between them.
 * Mask, box and click of one region should agree.
 * How much of the image-level accuracy is kept when a region embedding answers in place of the global one.
-* Whether a region embedding still knows what the image is: its modality and its body part, by their texts.
+* Whether a region embedding still knows what the image is: its modality and its body part, by their texts; and where
+  in the body the region is: its side, and the organ that a finding lies in (`region_questions.py`).
 """
 
+import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from medp_clip_jax import prompt_kinds, sentences
+from medp_clip_jax import prompt_kinds, sentences, statistics
 from medp_clip_jax.evaluators.encode import Encoded
 from medp_clip_jax.records import RegionExample
 
@@ -39,69 +41,90 @@ def evaluate(
     text: np.ndarray,
     ids: Sequence[str],
     asked: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
+    of_regions: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
+    replicates: int = 0,
+    seed: int = 0,
 ) -> tuple[dict[str, float], dict]:
     """Measures `encoded` against text embeddings float [C, D] of the labels `ids`; `asked` are the `questions` with
-    embeddings in place of sentences.
+    embeddings in place of sentences, and `of_regions` those of `region_questions`.
 
     Returns flat metrics (`context/mask/cosine_between_regions_p50`, ...) and, for the report, histograms of the cosines
-    between regions of one image per kind.
+    between regions of one image per kind; with `replicates` also, as `context`, intervals over patient groups of mean
+    cosines, of accuracies and of what is kept, by the metrics' names without `context/`.
     """
     flat: dict[str, float] = {}
-    details: dict = {"histograms": {}}
+    details: dict = {"histograms": {}, "context": {}}
     if encoded.empty is not None and len(encoded.image):
         flat["context/empty_prompt_max_difference"] = float(np.abs(encoded.empty - encoded.image).max())
     rows = {label: row for row, label in enumerate(ids)}
     target = np.array([rows[label] for label in encoded.table.label], np.int64)
+    index, group = np.asarray(encoded.table.image_index), _groups(encoded)
+    told = {name: (classes, true[index]) for name, (classes, true) in (asked or {}).items()} | dict(of_regions or {})
+    measured: dict[str, statistics.Tally] = {}
     for kind, embedding in encoded.regions.items():
-        if len(embedding):
-            flat |= {
-                f"context/{kind}/{name}_accuracy": answered(encoded, embedding, *question)
-                for name, question in (asked or {}).items()
-            }
-        if kind == "none" or not len(embedding):
+        if not len(embedding):
             continue
-        cosines = between_regions(embedding, np.asarray(encoded.table.image_index), target)
+        measured |= {
+            f"{kind}/{name}_accuracy": answered(encoded, embedding, *question) for name, question in told.items()
+        }
+        if kind == "none":
+            continue
+        cosines, of_image = between_regions(embedding, index, target)
         if len(cosines):
-            flat |= {
-                f"context/{kind}/cosine_between_regions_{name}": value for name, value in _summary(cosines).items()
-            }
+            flat |= {f"context/{kind}/cosine_between_regions_{name}": value for name, value in summary(cosines).items()}
+            measured[f"{kind}/cosine_between_regions_mean"] = statistics.tally(cosines, group[of_image])
             count, edges = np.histogram(cosines, bins=40, range=(-1.0, 1.0))
             details["histograms"][kind] = {"count": count.tolist(), "edges": edges.tolist()}
-        flat |= {f"context/{kind}/{name}": value for name, value in retention(encoded, embedding, text, rows).items()}
+        kept = retained(encoded, embedding, text, rows)
+        flat |= {f"context/{kind}/{name}": value for name, value in retention(kept).items()}
+        if replicates:
+            found = kept_intervals(kept, group, replicates, seed)
+            details["context"] |= {f"{kind}/{name}": interval for name, interval in found.items()}
     prompts = [kind for kind in prompt_kinds.EXACT if kind in encoded.regions]
     for first, second in itertools.combinations(prompts, 2):
         cosines = (encoded.regions[first] * encoded.regions[second]).sum(-1)
         if len(cosines):
             flat[f"context/{first}_{second}/cosine_same_region"] = float(cosines.mean())
+            measured[f"{first}_{second}/cosine_same_region"] = statistics.tally(cosines, group[index])
+    # The mean cosines are those of the summaries above.
+    flat |= {f"context/{name}": statistics.estimate(item) for name, item in measured.items() if "cosine" not in name}
+    if replicates:
+        details["context"] |= {
+            name: dataclasses.asdict(statistics.interval(item, replicates, seed)) for name, item in measured.items()
+        }
     return flat, details
 
 
-def between_regions(embedding: np.ndarray, image: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """Cosines of the pairs of differently labelled regions of one image, float [pairs].
+def between_regions(embedding: np.ndarray, image: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Cosines of the pairs of differently labelled regions of one image, float [pairs], and that image, int [pairs].
 
     At most PAIR_REGIONS regions of an image take part. `embedding` is L2-normalised [regions, D], `image` and `label`
     are int [regions]. Regions of one label should be alike, and would hide whether a place changes the embedding.
     """
     order = np.argsort(image, kind="stable")
     starts = np.flatnonzero(np.diff(image[order], prepend=-1))
-    cosines = [np.zeros(0, np.float32)]
+    cosines, of_image = [np.zeros(0, np.float32)], [np.zeros(0, np.int64)]
     for rows in np.split(order, starts[1:]):
         if len(rows) > PAIR_REGIONS:
             rows = rows[np.linspace(0, len(rows) - 1, PAIR_REGIONS).round().astype(int)]
         some, first, second = embedding[rows], *np.triu_indices(len(rows), 1)
         differ = label[rows[first]] != label[rows[second]]
         cosines.append((some @ some.T)[first[differ], second[differ]])
-    return np.concatenate(cosines)
+        of_image.append(image[rows[first[differ]]])
+    return np.concatenate(cosines), np.concatenate(of_image)
 
 
-def retention(encoded: Encoded, embedding: np.ndarray, text: np.ndarray, rows: dict[str, int]) -> dict[str, float]:
-    """Image-label accuracy with the region embedding and with the global one, on the images where both exist.
+def retained(
+    encoded: Encoded, embedding: np.ndarray, text: np.ndarray, rows: dict[str, int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Whether images are named by their region embeddings [regions, D], and by the global ones: the images, int
+    [counted], and how right both are, float in [0, 1], [counted] each; `rows` are those of the labels in `text`.
 
-    Counts data sets whose images have exactly one label and at least two labels in all. Each image weighs the same, its
-    regions share that weight; `image_accuracy_kept` is the ratio of the two accuracies.
+    Counts images with regions, of data sets whose images have exactly one label and at least two labels in all. Each
+    image weighs the same, its regions share that weight.
     """
     images, index = encoded.table.images, np.asarray(encoded.table.image_index)
-    with_region, without = [], []
+    counted, with_region, without = [], [], []
     for dataset in sorted({example.dataset for example in images}):
         members = [i for i, e in enumerate(images) if e.dataset == dataset]
         if not all(len(images[i].image_labels) == 1 and images[i].image_labels[0] in rows for i in members):
@@ -112,9 +135,17 @@ def retention(encoded: Encoded, embedding: np.ndarray, text: np.ndarray, rows: d
         classes = text[[rows[label] for label in labels]]
         for i in np.intersect1d(members, index):
             target = labels.index(images[i].image_labels[0])
+            counted.append(i)
             with_region.append(((embedding[index == i] @ classes.T).argmax(1) == target).mean())
             without.append(float((encoded.image[i] @ classes.T).argmax() == target))
-    if not without or not np.mean(without):
+    return np.array(counted, np.int64), np.array(with_region), np.array(without)
+
+
+def retention(kept: tuple[np.ndarray, np.ndarray, np.ndarray]) -> dict[str, float]:
+    """Image-label accuracy with the region embedding and with the global one, of what is `retained`, and the ratio of
+    the two, `image_accuracy_kept`; empty where no image is right."""
+    _, with_region, without = kept
+    if not without.any():
         return {}
     return {
         "image_accuracy": float(np.mean(with_region)),
@@ -123,17 +154,48 @@ def retention(encoded: Encoded, embedding: np.ndarray, text: np.ndarray, rows: d
     }
 
 
-def answered(encoded: Encoded, embedding: np.ndarray, classes: np.ndarray, target: np.ndarray) -> float:
-    """How often region embeddings [regions, D] choose the true one of `classes` [C, D] for their image, `target` int
-    [images]: mean over an image's regions, its answer's images, then answers; nan where no region has an answer."""
-    index = np.asarray(encoded.table.image_index)
-    right = (embedding @ classes.T).argmax(1) == target[index]
-    images = [i for i in np.unique(index) if target[i] >= 0]
-    each = np.array([right[index == i].mean() for i in images])
-    true = target[images] if images else np.zeros(0, np.int64)
-    return float(np.mean([each[true == answer].mean() for answer in np.unique(true)])) if images else float("nan")
+def kept_intervals(
+    kept: tuple[np.ndarray, np.ndarray, np.ndarray], group: np.ndarray, replicates: int, seed: int
+) -> dict[str, dict[str, float]]:
+    """Intervals of the numbers of `retention` from what is `retained`, over the patient groups int [images]; those of
+    the ratio resample both accuracies together."""
+    images, *values = kept
+    if not values[1].any():
+        return {}
+    tallies = [statistics.tally(value, group[images]) for value in values]
+    names = ("image_accuracy", "image_accuracy_global")
+    found = {
+        name: dataclasses.asdict(statistics.interval(item, replicates, seed))
+        for name, item in zip(names, tallies, strict=True)
+    }
+    low = high = np.nan
+    if len(np.unique(group[images])) > 1:
+        # Groups of nothing but wrong answers leave no ratio.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratios = np.divide(*statistics.bootstrap(tallies, replicates, seed).T)
+        low, high = np.nanpercentile(np.where(np.isfinite(ratios), ratios, np.nan), [2.5, 97.5]).tolist()
+    estimate = float(np.mean(values[0]) / np.mean(values[1]))
+    return found | {"image_accuracy_kept": {"estimate": estimate, "low": low, "high": high}}
 
 
-def _summary(cosines: np.ndarray) -> dict[str, float]:
+def answered(encoded: Encoded, embedding: np.ndarray, classes: np.ndarray, target: np.ndarray) -> statistics.Tally:
+    """How often region embeddings [regions, D] choose the true one of `classes` [C, D], `target` int [regions], -1
+    where none is known: mean over the regions of an image with one answer, then its images, then answers."""
+    known = target >= 0
+    right = ((embedding @ classes.T).argmax(1) == target)[known]
+    pairs, place = np.unique(np.stack([encoded.table.image_index, target], 1)[known], axis=0, return_inverse=True)
+    place = place.reshape(-1)
+    each = np.bincount(place, right, len(pairs)) / np.bincount(place, minlength=len(pairs))
+    return statistics.tally(each, _groups(encoded)[pairs[:, 0]], pairs[:, 1])
+
+
+def _groups(encoded: Encoded) -> np.ndarray:
+    """The patient group of each image, int [images]."""
+    images = encoded.table.images
+    return statistics.group_index([image.dataset for image in images], [image.group for image in images])
+
+
+def summary(cosines: np.ndarray) -> dict[str, float]:
+    """Mean and percentiles of cosines float [pairs], which may not be empty."""
     p5, p50, p95 = np.percentile(cosines, [5, 50, 95])
     return {"mean": float(cosines.mean()), "p5": float(p5), "p50": float(p50), "p95": float(p95)}

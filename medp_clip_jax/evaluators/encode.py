@@ -17,7 +17,7 @@ import numpy as np
 
 from medp_clip_jax import prompt_kinds
 from medp_clip_jax.augment import letterbox
-from medp_clip_jax.eval_input import EvalTable, eval_batches, eval_table
+from medp_clip_jax.eval_input import Change, EvalTable, eval_batches, eval_table
 from medp_clip_jax.evaluators import prompt_record, region_views
 from medp_clip_jax.models.clip import Images, MedPCLIP
 from medp_clip_jax.ontology import Ontology
@@ -49,8 +49,16 @@ def encode_corpus(model, params, corpus, split: str, config, kinds: Sequence[str
     `model` is the public `Model` or the flax module: only its `config` is read. Raises InputError where `segmented` is
     asked of a model without a mask decoder.
     """
-    segmented = prompt_kinds.SEGMENTED in kinds
     table = eval_table(corpus, split, tuple(config.data.sources) or None)
+    return encode_table(model, params, corpus, config, table, kinds)
+
+
+def encode_table(
+    model, params, corpus, config, table: EvalTable, kinds: Sequence[str], change: Change | None = None
+) -> Encoded:
+    """Like `encode_corpus`, of the images and regions of a table, by prompts that `change` has changed (see
+    `eval_batches`)."""
+    segmented = prompt_kinds.SEGMENTED in kinds
     prompted = tuple(kind for kind in prompt_kinds.EXACT if kind in kinds or (segmented and kind == "box"))
     width = config.model.embed
     image = np.zeros((len(table.images), width), np.float32)
@@ -60,7 +68,7 @@ def encode_corpus(model, params, corpus, split: str, config, kinds: Sequence[str
     asked: dict[str, prompt_record.Kept] = {kind: {} for kind in prompted}
     read, _, _ = _functions(model)
     for batch in eval_batches(
-        corpus, table, config, prompted, _batch_size(config), jax.process_index(), jax.process_count()
+        corpus, table, config, prompted, _batch_size(config), jax.process_index(), jax.process_count(), change
     ):
         own = np.split(batch["region_row"], jax.process_count())[jax.process_index()]
         for kind, prompts in batch["prompts"].items():
@@ -154,7 +162,7 @@ def encode_views(model, params, corpus, config, table: EvalTable, kind: str) -> 
     result = np.zeros((count, config.model.embed), np.float32)
     _, encode, _ = _functions(model)
     readers = {name: corpus.source(name, table.split) for name, _ in table.records}
-    shown, image = -1, None
+    shown, example, image = -1, None, None
     for start in range(0, count, size):
         pixels = np.zeros((part, canvas, canvas, 3), np.uint8)
         rectangle = np.tile(np.float32([0, 0, 1, 1]), (part, 1))
@@ -163,20 +171,16 @@ def encode_views(model, params, corpus, config, table: EvalTable, kind: str) -> 
             if table.image_index[row] != shown:  # the regions of one image follow each other
                 shown = table.image_index[row]
                 name, record = table.records[shown]
-                image = decode_image(readers[name][record].image)
-            mask = _mask(readers, table, row) if kind in ("blackout", "blur") and table.has_mask[row] else None
+                example = readers[name][record]  # once: a changed corpus makes it anew each time
+                image = decode_image(example.image)
+            mask = None
+            if kind in ("blackout", "blur") and table.has_mask[row]:
+                mask = decode_mask(example.regions[table.region_index[row]].rle, example.height, example.width)
             picture, view = region_views.show(kind, image, table.box[row], mask, config.model.prompt.margin)
             pixels[slot], rectangle[slot] = letterbox(picture, canvas, view)
         seen = jax.device_get(encode(params, *_place((pixels, rectangle))))
         result[start : start + size] = seen[: count - start]
     return result
-
-
-def _mask(readers, table: EvalTable, row: int) -> np.ndarray:
-    """The mask of a region on the stored image, bool [height, width]."""
-    name, record = table.records[table.image_index[row]]
-    example = readers[name][record]
-    return decode_mask(example.regions[table.region_index[row]].rle, example.height, example.width)
 
 
 def encode_labels(model, params, tokenizer, ontology: Ontology, ids: Sequence[str], context: int) -> np.ndarray:

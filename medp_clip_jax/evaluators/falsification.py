@@ -3,9 +3,10 @@
     python -m medp_clip_jax.evaluators.falsification --checkpoint=RUN_OR_RELEASE --data=CORPUS_OR_FOLDER
 
 Every image is asked four ways: without a prompt, with its smallest region, with a wrong prompt (a box of that region's
-size where the least is annotated), and with sixteen prompts at once. Two embeddings answer for the image: the global
-one of the same pass, which may not change at all, and the region embeddings themselves (their mean), which show how
-much of the image a prompt leaves. Prints a table and writes `falsification.json`. With `eval.falsification` the
+size where the least is annotated), and with sixteen prompts at once: sixteen of its regions, the smallest among
+them, or those of fewer in turn until there are sixteen. Two embeddings answer for the image: the global one of the
+same pass, which may not change at all, and the region embeddings themselves (their mean), which show how much of the
+image a prompt leaves. Prints a table and writes `falsification.json`. With `eval.falsification` the
 evaluation after a training, and so every cell of a sweep, has these numbers in its results.json.
 """
 
@@ -23,9 +24,9 @@ from absl import flags, logging
 
 from medp_clip_jax import results, statistics
 from medp_clip_jax.errors import run_cli
-from medp_clip_jax.eval_input import EvalTable, eval_batches, eval_table
+from medp_clip_jax.eval_input import EvalTable, eval_batches, eval_table, some_regions
 from medp_clip_jax.evaluate import define_flags, from_flags, sentences_of
-from medp_clip_jax.evaluators import prompt_record, zero_shot
+from medp_clip_jax.evaluators import prompt_record, wrong_places, zero_shot
 from medp_clip_jax.evaluators.encode import Encoded, encode_labels
 from medp_clip_jax.models.clip import Images, MedPCLIP
 from medp_clip_jax.ontology import Ontology
@@ -35,34 +36,49 @@ FLAGS = flags.FLAGS
 FILE = "falsification.json"
 ASKED = ("none", "small", "wrong", "sixteen")
 MANY = 16
-TRIES = 64  # places of which the wrong prompt is the one with the least annotated
 
 
 def evaluate(
-    model: Any, params: Any, tokenizer: Any, corpus: Any, split: str, config: Any, ontology: Ontology
+    model: Any,
+    params: Any,
+    tokenizer: Any,
+    corpus: Any,
+    split: str,
+    config: Any,
+    ontology: Ontology,
+    seed: int = 0,
+    replicates: int = 1000,
 ) -> dict[str, Any]:
     """Image-level metrics per way of asking, as plain values for JSON: `{"global": {way: {metric: value}}, "region":
-    ..., "change": {way: largest difference of the global embedding to that without prompts}}`.
+    ..., "change": {way: largest difference of the global embedding to that without prompts}, "intervals": {way: {data
+    set's metric: interval}}}`, the last over patient groups and of the region embeddings.
 
     Metrics are those of `zero_shot`: means over data sets of image labels (`image/...`) and of annotated structures
     (`presence/...`). Images without any region are left out. Raises InputError where the split has no images.
     """
     table = eval_table(corpus, split, tuple(config.data.sources) or None)
     prompts: dict[str, list[int]] = {way: [] for way in ASKED}
-    kept, answers = embed(model, params, corpus, table, config, prompts)
-    asked = without(table, kept)
+    kept, answers = embed(model, params, corpus, table, config, seed, prompts)
+    asked = some_regions(table, np.arange(len(table.label)))
     ids = sorted({*table.label, *(label for image in asked.images for label in image.image_labels)})
     text = encode_labels(model, params, tokenizer, ontology, ids, config.input.label_context)
 
-    def metrics(embedding: np.ndarray) -> dict[str, float | None]:
-        flat, _ = zero_shot.evaluate(Encoded(asked, embedding, {}), text, ids, 0)
-        return {name: statistics.rounded(value) for name, value in flat.items() if name.count("/") == 1}
+    def metrics(embedding: np.ndarray, replicates: int = 0) -> tuple[dict[str, Any], dict[str, Any]]:
+        flat, details = zero_shot.evaluate(Encoded(asked, embedding, {}), text, ids, replicates, seed)
+        means = {name: statistics.rounded(value) for name, value in flat.items() if name.count("/") == 1}
+        intervals = {
+            f"{task}/{name}/{metric}": {bound: statistics.rounded(value) for bound, value in interval.items()}
+            for task, sets in details.items()
+            for name, entry in sets.items()
+            for metric, interval in entry["intervals"].items()
+        }
+        return means, intervals
 
     plain = answers["none"]["global"]
-    numbers: dict[str, Any] = {"global": {}, "region": {}, "change": {}}
+    numbers: dict[str, Any] = {"global": {}, "region": {}, "change": {}, "intervals": {}}
     for way, found in answers.items():
-        numbers["global"][way] = metrics(found["global"])
-        numbers["region"][way] = metrics(found["region"])
+        numbers["global"][way], _ = metrics(found["global"])
+        numbers["region"][way], numbers["intervals"][way] = metrics(found["region"], replicates)
         numbers["change"][way] = float(np.abs(found["global"] - plain).max(initial=0))
     return {
         "data": {"name": corpus.directory.name, "split": split, "images": len(kept)},
@@ -86,28 +102,46 @@ def flat(numbers: dict[str, Any]) -> dict[str, float]:
 
 
 def embed(
-    model: Any, params: Any, corpus: Any, table: EvalTable, config: Any, digests: dict[str, list[int]] | None = None
+    model: Any,
+    params: Any,
+    corpus: Any,
+    table: EvalTable,
+    config: Any,
+    seed: int = 0,
+    digests: dict[str, list[int]] | None = None,
 ) -> tuple[np.ndarray, dict[str, dict[str, np.ndarray]]]:
     """The rows of the images that have regions, and per way of asking their embeddings `global` and `region`, both
     float32 [images, D] and L2-normalised; `digests` takes those of the prompts of each way, where it is given."""
     config = ml_collections.ConfigDict(config.to_dict())
     config.eval.regions = MANY
     ask = _compiled(ml_collections.FrozenConfigDict(model.config))
-    kept = np.unique(table.image_index)
-    shape = (len(table.images), config.model.embed)
-    found = {way: {name: np.zeros(shape, np.float32) for name in ("global", "region")} for way in ASKED}
-    done: set[int] = set()  # further rows of an image hold its further regions
-    for batch in eval_batches(corpus, table, config, ("mask",)):
-        images, each = Images(batch["image"], batch["rectangle"]), batch["image_row"].tolist()
-        first = [row for row, image in enumerate(each) if image >= 0 and image not in {*done, *each[:row]}]
-        for way, prompts in asked_of(batch["prompts"]["mask"], batch["region_row"], table, config.seed).items():
+    kept, chosen = np.unique(table.image_index), choose(table, seed)
+    found = {
+        way: {name: np.zeros((len(kept), config.model.embed), np.float32) for name in ("global", "region")}
+        for way in ASKED
+    }
+    for batch in eval_batches(corpus, some_regions(table, chosen), config, ("mask",)):  # a row holds all of an image
+        images, filled = Images(batch["image"], batch["rectangle"]), np.flatnonzero(batch["image_row"] >= 0)
+        rows = np.where(batch["region_row"] >= 0, chosen[batch["region_row"]], -1)
+        for way, prompts in asked_of(batch["prompts"]["mask"], rows, table, seed).items():
             whole, regions = jax.device_get(ask(params, images, prompts))
-            found[way]["global"][batch["image_row"][first]] = whole[first]
-            found[way]["region"][batch["image_row"][first]] = regions[first]
+            found[way]["global"][batch["image_row"][filled]] = whole[filled]
+            found[way]["region"][batch["image_row"][filled]] = regions[filled]
             if digests is not None:
-                digests[way] += prompt_record.per_region(prompt_record.of_images(prompts, first)).tolist()
-        done |= set(each)
-    return kept, {way: {name: value[kept] for name, value in each.items()} for way, each in found.items()}
+                digests[way] += prompt_record.per_region(prompt_record.of_images(prompts, filled)).tolist()
+    return kept, found
+
+
+def choose(table: EvalTable, seed: int) -> np.ndarray:
+    """Rows of the regions that are asked, ascending: all of an image or, where it has more than `MANY`, its smallest
+    and others drawn by seed."""
+    chosen = [np.zeros(0, np.int64)]
+    for image in np.unique(table.image_index):
+        rows = np.arange(*np.searchsorted(table.image_index, (image, image + 1)))
+        smallest = table.area_fraction[rows].argmin()
+        others = np.random.default_rng((seed, image)).permutation(np.delete(rows, smallest))[: MANY - 1]
+        chosen.append(np.sort([rows[smallest], *others]))
+    return np.concatenate(chosen)
 
 
 @functools.lru_cache(maxsize=4)
@@ -131,7 +165,7 @@ def asked_of(masks: RegionPrompts, rows: np.ndarray, table: EvalTable, seed: int
     regions] of the table (-1 is padding): one per image, or `MANY`, repeated where there are fewer."""
     batch = len(rows)
     count = (rows >= 0).sum(1)
-    area = np.where(rows >= 0, table.area_fraction[np.maximum(rows, 0)] if len(table.label) else np.inf, np.inf)
+    area = np.where(rows >= 0, table.area_fraction[rows], np.inf)
     small, many = area.argmin(1)[:, None], np.arange(MANY) % np.maximum(count, 1)[:, None]
 
     def pick(places: np.ndarray) -> RegionPrompts:
@@ -143,33 +177,9 @@ def asked_of(masks: RegionPrompts, rows: np.ndarray, table: EvalTable, seed: int
 
     wrong = RegionPrompts.none(batch)
     for row in np.flatnonzero(count):
-        box = wrong_box(table, rows[row][rows[row] >= 0], seed)
-        wrong.boxes[row, 0], wrong.box_valid[row, 0] = box, True
+        wrong.boxes[row, 0] = wrong_places.emptiest(table, int(rows[row, small[row, 0]]), seed)
+        wrong.box_valid[row, 0] = True
     return {"none": RegionPrompts.none(batch), "small": pick(small), "wrong": wrong, "sixteen": pick(many)}
-
-
-def wrong_box(table: EvalTable, rows: np.ndarray, seed: int) -> np.ndarray:
-    """A box in [0, 1] of the image with the size of the smallest of the regions `rows` of one image, where the boxes of
-    the image's regions cover the least of it; float32 [4]."""
-    image = int(table.image_index[rows[0]])
-    size = np.tile([table.images[image].width, table.images[image].height], 2)
-    every = table.box[table.image_index == image] / size
-    smallest = table.box[rows[table.area_fraction[rows].argmin()]] / size
-    extent = smallest[2:] - smallest[:2]
-    low = np.random.default_rng((seed, image)).uniform(size=(TRIES, 2)) * np.maximum(1 - extent, 0)
-    boxes = np.concatenate([low, low + extent], 1)
-    shared = np.minimum(boxes[:, None, 2:], every[:, 2:]) - np.maximum(boxes[:, None, :2], every[:, :2])
-    return boxes[np.maximum(shared, 0).prod(-1).sum(1).argmin()].clip(0, 1).astype(np.float32)
-
-
-def without(table: EvalTable, kept: np.ndarray) -> EvalTable:
-    """The table of the images `kept` (ascending rows), which are all that have regions."""
-    return dataclasses.replace(
-        table,
-        images=[table.images[image] for image in kept],
-        records=[table.records[image] for image in kept],
-        image_index=np.searchsorted(kept, table.image_index).astype(np.int32),
-    )
 
 
 def screen_table(numbers: dict[str, Any]) -> str:
@@ -187,9 +197,13 @@ def screen_table(numbers: dict[str, Any]) -> str:
 def main(argv: Sequence[str]) -> None:
     logging.set_verbosity(logging.WARNING)
     o = from_flags(argv)
-    numbers = evaluate(o.model, o.params, o.processor.tokenizer, o.corpus, FLAGS.split, o.config, o.ontology)
+    numbers = evaluate(
+        o.model, o.params, o.processor.tokenizer, o.corpus, FLAGS.split, o.config, o.ontology, FLAGS.seed
+    )
     origin = results.origin(o.run_dir, o.params)
-    heading = results.header(o.corpus, FLAGS.split, o.config, origin, numbers["prompts"], numbers["sentences"])
+    heading = results.header(
+        o.corpus, FLAGS.split, o.config, origin, numbers["prompts"], numbers["sentences"], FLAGS.seed
+    )
     results.write(o.output, heading | numbers | {"data": heading["data"] | numbers["data"]}, FILE)
     print(f"{screen_table(numbers)}\n\n{results.NOTICE}\nnumbers: {o.output / FILE}")
 

@@ -41,6 +41,7 @@ def evaluate(
     replicates: int = 1000,
     clicks: int = CLICKS,
     report: pathlib.Path | None = None,
+    seed: int = 0,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Runs the sessions of one protocol on every region with a mask: (numbers, clicks), both plain values for JSON.
 
@@ -58,23 +59,23 @@ def evaluate(
         raise InputError(f"split {split!r}: no region has a mask to compare with; name another split or corpus")
     counts = {"click": clicks, "box": max(c for c in AFTER_BOX if c <= clicks), "noisy_box": 0}
     found = {
-        start: list(sessions(model, params, corpus, table, config, start, counts[start], protocol, config.seed))
+        start: list(sessions(model, params, corpus, table, config, start, counts[start], protocol, seed))
         for start in STARTS
     }
     numbers = {
         "protocol": protocol,
         "split": split,
-        "seed": config.seed,
+        "seed": seed,
         "regions": len(found["click"]),
         "tolerance_px": mask_metrics.TOLERANCE,
-        **summary(found, table, clicks, replicates, config.seed),
+        **summary(found, table, clicks, replicates, seed),
     }
     if report:
         # Imported here: its libraries are not needed for the numbers.
         from medp_clip_jax.report import segmentation
 
         segmentation.write_report(report, numbers, found["click"], corpus, table)
-    replay = {"protocol": protocol, "seed": config.seed, "split": split, "sessions": _replay(found, table)}
+    replay = {"protocol": protocol, "seed": seed, "split": split, "sessions": _replay(found, table)}
     return numbers, replay
 
 
@@ -181,9 +182,8 @@ def screen_table(numbers: dict[str, Any]) -> str:
 def main(argv: Sequence[str]) -> None:
     o = from_flags(argv)
     report = o.output / f"segmentation_{FLAGS.protocol}.html"
-    numbers, replay = evaluate(
-        o.model, o.params, o.corpus, FLAGS.split, o.config, FLAGS.protocol, clicks=FLAGS.clicks, report=report
-    )
+    given = (o.model, o.params, o.corpus, FLAGS.split, o.config, FLAGS.protocol)
+    numbers, replay = evaluate(*given, clicks=FLAGS.clicks, report=report, seed=FLAGS.seed)
     for stem, content in (("segmentation", numbers), ("clicks", replay)):
         (o.output / f"{stem}_{FLAGS.protocol}.json").write_text(json.dumps(content, indent=1) + "\n")
     print(f"protocol {FLAGS.protocol}\n{screen_table(numbers)}\n\n{results.NOTICE}")

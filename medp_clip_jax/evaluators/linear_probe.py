@@ -214,10 +214,10 @@ def main(argv: Sequence[str]) -> None:
         | {label for each in encoded.values() for image in each.table.images for label in image.image_labels}
     )
     text = encode_labels(o.model, o.params, o.processor.tokenizer, o.ontology, ids, o.config.input.label_context)
-    numbers = evaluate(encoded, text, ids, seed=o.config.seed)
+    numbers = evaluate(encoded, text, ids, seed=FLAGS.seed)
     prompts = {split: prompt_record.of_kinds(each.prompts) for split, each in encoded.items()}
     origin, words = results.origin(o.run_dir, o.params), results.words(sentences_of(o.ontology, ids))
-    heading = results.header(o.corpus, ", ".join(SPLITS), o.config, origin, prompts, words)
+    heading = results.header(o.corpus, ", ".join(SPLITS), o.config, origin, prompts, words, FLAGS.seed)
     results.write(o.output, heading | numbers, FILE)
     print(f"{screen_table(numbers)}\n\n{results.NOTICE}\nnumbers: {o.output / FILE}")
 

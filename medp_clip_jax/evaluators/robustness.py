@@ -2,8 +2,10 @@
 
     python -m medp_clip_jax.evaluators.robustness --checkpoint=RUN_OR_RELEASE --data=CORPUS_OR_FOLDER [--kinds=mask,box]
 
-prints a table and writes `robustness.json`. Prompts are exact and move with the picture; differences from the pictures
-as they are, are paired on the same regions, with intervals over patient groups. `image_changes.py` has the changes.
+prints a table and writes `robustness.json`. Prompts are exact and move with the picture, and so do crops and the other
+pictures of a region, by which a model is asked that takes no prompts (`--kinds=crop,none`). Differences from the
+pictures as they are, are paired on the same regions, with intervals over patient groups. `image_changes.py` has the
+changes.
 """
 
 import dataclasses
@@ -19,7 +21,7 @@ from medp_clip_jax.evaluators import prompt_record, region_recognition
 from medp_clip_jax.evaluators.encode import Encoded, encode_corpus, encode_labels
 from medp_clip_jax.evaluators.image_changes import STRENGTHS, ChangedCorpus
 from medp_clip_jax.ontology import Ontology
-from medp_clip_jax.prompt_kinds import EXACT
+from medp_clip_jax.prompt_kinds import EVALUATED, EXACT
 
 FLAGS = flags.FLAGS
 FILE = "robustness.json"
@@ -37,9 +39,10 @@ def evaluate(
     kinds: Sequence[str] = EXACT,
     trained: Collection[str] = (),
     replicates: int = 1000,
+    seed: int = 0,
 ) -> dict[str, Any]:
-    """Top-1 over the labels of the corpus and those `trained`, per prompt kind: `{"unchanged": {kind: {metric:
-    interval}}, "changes": [...]}`, plain values for JSON.
+    """Top-1 over the labels of the corpus and those `trained`, per kind of `prompt_kinds.EVALUATED`:
+    `{"unchanged": {kind: {metric: interval}}, "changes": [...]}`, plain values for JSON.
 
     Each entry of `changes` is a kind of change, its strength, and per prompt kind and metric the accuracy and the
     paired difference to the pictures as they are. Raises InputError where the split has no images.
@@ -61,22 +64,20 @@ def evaluate(
 
     before = tallies(encoded)
     unchanged = {
-        kind: {name: plain(statistics.interval(sums[name], replicates, config.seed)) for name in METRICS}
+        kind: {name: plain(statistics.interval(sums[name], replicates, seed)) for name in METRICS}
         for kind, sums in before.items()
     }
     changes = []
     for change, strengths in STRENGTHS.items():
         for strength in strengths:
-            other = ChangedCorpus(corpus, change, strength, config.seed)
+            other = ChangedCorpus(corpus, change, strength, seed)
             after = tallies(encode_corpus(model, params, other, split, config, kinds))
             entry: dict[str, Any] = {"change": change, "strength": strength, "kinds": {}}
             for kind, sums in after.items():
                 entry["kinds"][kind] = {
                     name: {
                         "accuracy": statistics.rounded(statistics.estimate(sums[name])),
-                        "difference": plain(
-                            statistics.difference(sums[name], before[kind][name], replicates, config.seed)
-                        ),
+                        "difference": plain(statistics.difference(sums[name], before[kind][name], replicates, seed)),
                     }
                     for name in METRICS
                 }
@@ -94,37 +95,38 @@ def screen_table(numbers: dict[str, Any], metric: str = "micro") -> str:
     """Accuracy in % as text: a row per change and strength, a column per prompt kind; `*` where the difference to the
     unchanged pictures excludes zero."""
     kinds = list(numbers["unchanged"])
-    lines = [f"{'top-1, %':<18}" + "".join(f"{kind:>10}" for kind in kinds)]
+    lines = [f"{'top-1, %':<18}" + "".join(f"{kind:>12}" for kind in kinds)]
     cells = [numbers["unchanged"][kind][metric]["estimate"] for kind in kinds]
-    lines.append(f"{'unchanged':<18}" + "".join(f"{results.percent(value):>9} " for value in cells))
+    lines.append(f"{'unchanged':<18}" + "".join(f"{results.percent(value):>11} " for value in cells))
     for entry in numbers["changes"]:
         row = f"{entry['change']:<10}{entry['strength']:>6}  "
         for kind in kinds:
             cell = entry["kinds"][kind][metric]
             low, high = cell["difference"]["low"], cell["difference"]["high"]
             mark = "*" if low is not None and (low > 0 or high < 0) else " "
-            row += f"{results.percent(cell['accuracy']):>9}{mark}"
+            row += f"{results.percent(cell['accuracy']):>11}{mark}"
         lines.append(row)
     return "\n".join(lines)
 
 
 def main(argv: Sequence[str]) -> None:
-    unknown = sorted(set(FLAGS.kinds) - set(EXACT))
+    unknown = sorted(set(FLAGS.kinds) - set(EVALUATED))
     if unknown:
-        raise InputError(f"--kinds: expected some of {', '.join(EXACT)}, got {unknown[0]!r}")
+        raise InputError(f"--kinds: expected some of {', '.join(EVALUATED)}, got {unknown[0]!r}")
     logging.set_verbosity(logging.WARNING)
     o = from_flags(argv)
     trained = read_trained(o.run_dir, o.ontology).get("labels", ())
-    numbers = evaluate(
-        o.model, o.params, o.processor.tokenizer, o.corpus, FLAGS.split, o.config, o.ontology, FLAGS.kinds, trained
-    )
+    given = (o.model, o.params, o.processor.tokenizer, o.corpus, FLAGS.split, o.config, o.ontology)
+    numbers = evaluate(*given, FLAGS.kinds, trained, seed=FLAGS.seed)
     origin = results.origin(o.run_dir, o.params)
-    heading = results.header(o.corpus, FLAGS.split, o.config, origin, numbers["prompts"], numbers["sentences"])
+    heading = results.header(
+        o.corpus, FLAGS.split, o.config, origin, numbers["prompts"], numbers["sentences"], FLAGS.seed
+    )
     results.write(o.output, heading | numbers | {"data": heading["data"] | numbers["data"]}, FILE)
     print(f"{screen_table(numbers)}\n\n{results.NOTICE}\nnumbers: {o.output / FILE}")
 
 
 if __name__ == "__main__":
     define_flags()
-    flags.DEFINE_list("kinds", list(EXACT), f"Prompt kinds: {', '.join(EXACT)}.")
+    flags.DEFINE_list("kinds", list(EXACT), f"Prompt kinds and reference rows: {', '.join(EVALUATED)}.")
     run_cli(main)

@@ -39,6 +39,7 @@ def evaluate(
     ontology: Ontology,
     threshold: float = 0.3,
     replicates: int = 1000,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Numbers of the protocol, plain values for JSON.
 
@@ -52,7 +53,7 @@ def evaluate(
     labels = sorted(set(table.label))
     row_of = {label: row for row, label in enumerate(labels)}
     bank = encode_labels(model, params, tokenizer, ontology, labels, config.input.label_context)
-    questions = _questions(table, labels, ontology, config.seed)
+    questions = _questions(table, labels, ontology, seed)
     answers: list[tuple[int, str, bool, float, float, bool]] = []  # image, label, present, Dice, best score, found
     readers = {name: corpus.source(name, table.split) for name, _ in table.records}
     for batch in eval_batches(corpus, table, config, ()):
@@ -71,7 +72,7 @@ def evaluate(
                     truth = _truth(readers, table, image, label)
                     dice = mask_metrics.dice(_union(found, rectangle, truth.shape), truth) if present else 0.0
                     answers.append((image, label, present, dice, found.best, bool(len(found.score))))
-    return _numbers(answers, table, threshold, replicates, config.seed)
+    return _numbers(answers, table, threshold, replicates, seed)
 
 
 def _questions(
@@ -135,6 +136,7 @@ def _numbers(
         each[dataset] = statistics.tally(dice, groups, place)
     numbers: dict[str, Any] = {
         "protocol": "text",
+        "seed": seed,
         "threshold": threshold,
         "present": int(here.sum()),
         "absent": int((~here).sum()),
@@ -161,9 +163,8 @@ def screen_table(numbers: dict[str, Any]) -> str:
 
 def main(argv: Sequence[str]) -> None:
     o = from_flags(argv)
-    numbers = evaluate(
-        o.model, o.params, o.processor.tokenizer, o.corpus, FLAGS.split, o.config, o.ontology, threshold=FLAGS.threshold
-    )
+    given = (o.model, o.params, o.processor.tokenizer, o.corpus, FLAGS.split, o.config, o.ontology)
+    numbers = evaluate(*given, threshold=FLAGS.threshold, seed=FLAGS.seed)
     (o.output / "text_to_mask.json").write_text(json.dumps(numbers, indent=1) + "\n")
     print(f"protocol text\n{screen_table(numbers)}\n\n{results.NOTICE}\nnumbers: {o.output}")
 

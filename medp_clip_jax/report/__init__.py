@@ -250,7 +250,7 @@ def context(content: Mapping[str, Any]) -> str:
         chart = charts.histograms(histograms, "Cosine between regions of one image")
         legend = charts.legend(list(histograms))
         cards.append(f'<div class="card"><h3>Cosine between regions of one image</h3>{chart}{legend}</div>')
-    return f'{text}<div class="grid two">{"".join(cards)}</div>'
+    return f'{text}<div class="grid two">{"".join(cards)}</div>{tables.sensitivity(metrics)}'
 
 
 def whole_images(content: Mapping[str, Any]) -> str:

@@ -141,6 +141,33 @@ def context(metrics: Mapping[str, float]) -> str:
     return table(["cosine between regions", *columns.values()], rows) if rows else ""
 
 
+def sensitivity(metrics: Mapping[str, float]) -> str:
+    """What a sloppy and a wrong prompt change, one row per prompt kind and way; empty where that was not asked."""
+    columns = {
+        "cosine_p5": "5 %",
+        "cosine_p50": "50 %",
+        "cosine_p95": "95 %",
+        "micro_before": "top-1, exact prompt, %",
+        "micro_after": "then",
+        "within_image_before": "in image, exact prompt, %",
+        "within_image_after": "then",
+    }
+    rows = []
+    for kind, way in dict.fromkeys(tuple(name.split("/")[1:3]) for name in metrics if name.startswith("sensitivity/")):
+        values = {column: metrics[f"sensitivity/{kind}/{way}/{column}"] for column in columns}
+        cells = [_cosine(value) if name.startswith("cosine") else percent(value) for name, value in values.items()]
+        rows.append([kind_name(kind), {"jitter": "sloppy", "wrong": "wrong place"}[way], *cells])
+    if not rows:
+        return ""
+    note = "A sample of the regions was asked again, by a sloppy prompt and by the same shape at a wrong place."
+    head = ["prompt", "asked again, cosine", *columns.values()]
+    return f'<p style="margin-top:18px">{note}</p><div class="card">{table(head, rows)}</div>'
+
+
+def _cosine(value: float | None) -> str:
+    return "–" if value is None or value != value else f"{value:.3f}"
+
+
 def retrieval(metrics: Mapping[str, float], details: Mapping[str, Any]) -> str:
     """Searches by prompt kind, one row per direction, with intervals where they were computed."""
     columns = {"r1": "R@1", "r5": "R@5", "r10": "R@10", "p10": "P@10", "map_r": "mAP@R"}
