@@ -15,6 +15,7 @@ def get_eval() -> ml_collections.ConfigDict:
         (
             "CheXpert-v1.0/train/patient*/study*/*.jpg",
             "images of CheXpert-v1.0 or CheXpert-v1.0-small, the folder under the list's name for it",
+            1000,  # the listed ones will do
         ),
     )
     known.build = (
