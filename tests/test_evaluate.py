@@ -231,7 +231,7 @@ def test_folders_are_built_once_and_as_their_splits_say(monkeypatch, tmp_path):
         (root / name).mkdir(parents=True)
         (root / name / "images.jsonl").write_text("{}\n")
     calls = []
-    monkeypatch.setattr(evaluate, "ensure_corpus", lambda directory, arguments: calls.append((directory, arguments)))
+    monkeypatch.setattr(eval_data, "ensure_corpus", lambda directory, arguments: calls.append((directory, arguments)))
 
     def opened(path):
         eval_data.open_data(path, "val", tmp_path / "cache")
@@ -263,7 +263,7 @@ def test_all_of_a_folder_is_evaluated_whatever_its_splits_say(tmp_path):
 
 def test_changed_pixels_are_another_corpus(monkeypatch, tmp_path):
     folder = corpus_cases.write_folder(tmp_path / "own", images=2)
-    monkeypatch.setattr(evaluate, "ensure_corpus", lambda directory, arguments: directory)
+    monkeypatch.setattr(eval_data, "ensure_corpus", lambda directory, arguments: directory)
 
     def opened():
         return eval_data.open_data(folder, "test", tmp_path / "cache")

@@ -83,6 +83,7 @@ def evaluate(
     return {
         "data": {"name": corpus.directory.name, "split": split, "images": len(kept)},
         "fusion": config.model.fusion,
+        "seed": seed,
         "prompts": {way: prompt_record.combined(np.array(each, np.uint64)) for way, each in prompts.items()},
         "sentences": results.words(sentences_of(ontology, ids)),
         **numbers,

@@ -84,6 +84,7 @@ def evaluate(
             changes.append(entry)
     return {
         "data": {"name": corpus.directory.name, "split": split, "regions": len(regions.target), "labels": len(bank)},
+        "seed": seed,
         "prompts": prompt_record.of_kinds(encoded.prompts),  # of the pictures as they are
         "sentences": results.words(sentences_of(ontology, bank)),
         "unchanged": unchanged,
