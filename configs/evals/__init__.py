@@ -6,6 +6,20 @@ REGION_KINDS = ("mask", "box", "point", "crop", "none")
 REGION_METRICS = tuple(
     f"region/{kind}/{name}" for kind in ("mask", "box", "point") for name in ("macro", "within_image")
 )
+ABDOMEN = {
+    "spleen": "spleen",
+    "kidney_right": "right kidney",
+    "kidney_left": "left kidney",
+    "gallbladder": "gallbladder",
+    "esophagus": "esophagus",
+    "liver": "liver",
+    "stomach": "stomach",
+    "aorta": "aorta",
+    "inferior_vena_cava": "inferior vena cava",
+    "pancreas": "pancreas",
+    "adrenal_gland_right": "right adrenal gland",
+    "adrenal_gland_left": "left adrenal gland",
+}  # what AMOS and BTCV both have
 
 
 def image_metrics(source: str) -> tuple[str, ...]:

@@ -2,21 +2,9 @@
 
 import ml_collections
 
-from configs.evals import REGION_KINDS, REGION_METRICS, asked
+from configs.evals import ABDOMEN, REGION_KINDS, REGION_METRICS, asked
 
-ORGANS = {
-    "spleen": "spleen",
-    "kidney_right": "right kidney",
-    "kidney_left": "left kidney",
-    "gallbladder": "gallbladder",
-    "esophagus": "esophagus",
-    "liver": "liver",
-    "stomach": "stomach",
-    "aorta": "aorta",
-    "inferior_vena_cava": "inferior vena cava",
-    "pancreas": "pancreas",
-    "adrenal_gland_right": "right adrenal gland",
-    "adrenal_gland_left": "left adrenal gland",
+ORGANS = ABDOMEN | {
     "duodenum": "duodenum",
     "urinary_bladder": "urinary bladder",
     "prostate_or_uterus": "prostate or uterus",
