@@ -22,8 +22,11 @@ from medp_clip_jax.errors import InputError, run_cli
 PARTS = 3
 
 
-def held(folder: pathlib.Path, images: Collection[str], number: int) -> set[str]:
+def held(folder: pathlib.Path, images: Collection[str], number: int, draw: int = 0) -> set[str]:
     """Those of a data set's `images` whose groups are in one third of them, numbered from 0.
+
+    Another `draw` makes other thirds: of groups with the same labels other ones, and in each three neighbours of the
+    order other ones, so that a group whose labels no other one has may change its third, too.
 
     Raises:
       InputError: a listing is damaged, or `images` or annotations are of images that it lacks.
@@ -38,10 +41,13 @@ def held(folder: pathlib.Path, images: Collection[str], number: int) -> set[str]
     for mark in marks:
         labels[group[mark["image_id"]]].add(mark["label"])
 
-    def order(name: str) -> tuple[list[str], str]:
-        return sorted(labels[name]), hashlib.sha256((folder.name + name).encode()).hexdigest()
+    def lot(name: str) -> str:
+        return hashlib.sha256(f"{draw or ''}{folder.name}{name}".encode()).hexdigest()
 
-    chosen = set(sorted({group[image] for image in images} - whole, key=order)[number::PARTS])
+    order = sorted({group[image] for image in images} - whole, key=lambda name: (sorted(labels[name]), lot(name)))
+    if draw:
+        order = [name for row in range(0, len(order), PARTS) for name in sorted(order[row : row + PARTS], key=lot)]
+    chosen = set(order[number::PARTS])
     return {image for image in images if group[image] in chosen}
 
 

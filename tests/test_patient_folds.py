@@ -23,9 +23,10 @@ def write_data_set(folder, parts):
     return dict(zip(images, parts, strict=True))
 
 
-def test_folds_test_every_patient_once(tmp_path):
+@pytest.mark.parametrize("draw", [0, 1, 2])
+def test_folds_test_every_patient_once(tmp_path, draw):
     split = write_data_set(tmp_path / "scans", ["train", "train"] * 8 + ["val", "val"] * 3 + ["test", "test"] * 3)
-    folds = [patient_folds.fold(tmp_path / "scans", split, number) for number in range(development_split.PARTS)]
+    folds = [patient_folds.fold(tmp_path / "scans", split, number, draw) for number in range(development_split.PARTS)]
     for number, (image, _) in enumerate(split.items()):
         parts = sorted(fold[image] for fold in folds)
         assert parts == (["train"] * 3 if number < 2 else ["test", "train", "train"])
@@ -33,6 +34,20 @@ def test_folds_test_every_patient_once(tmp_path):
         assert all(fold[f"scans_{row}"] == fold[f"scans_{row + 1}"] for row in range(0, len(split), 2))
         tested = {LABELS[row // 2 % 3] for row in range(len(split)) if fold[f"scans_{row}"] == "test"}
         assert tested == set(LABELS)
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_another_draw_divides_the_patients_in_another_way(tmp_path, alone):
+    split = write_data_set(tmp_path / "scans", ["train"] * 60)
+    if alone:  # every patient has a label that no other one has
+        marks = [{"image_id": image, "label": f"label {row // 2:02}"} for row, image in enumerate(split)]
+        text = "".join(json.dumps(mark) + "\n" for mark in marks)
+        (tmp_path / "scans" / "annotations.jsonl").write_text(text)
+    thirds = [
+        {frozenset(development_split.held(tmp_path / "scans", set(split), number, draw)) for number in range(3)}
+        for draw in (0, 1, 2)
+    ]
+    assert len(set.union(*thirds)) == 9
 
 
 def test_what_is_never_trained_on_and_what_is_test_are_left_out(tmp_path):

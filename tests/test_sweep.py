@@ -95,6 +95,7 @@ def test_the_shipped_grids_can_be_read():
         "scaling_models_phantoms": 5,
         "shipped_model": 3,
         "folds_regions": 18,
+        "folds_anew_regions": 21,
         "evaluators_shipped": 8,
     }
     for name, count in counts.items():
