@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import IO
 
 from absl import flags
@@ -55,6 +55,23 @@ def main(argv: list[str]) -> None:
     sys.exit(code)
 
 
+@contextlib.contextmanager
+def coordinator_address() -> Iterator[str]:
+    """An address for process 0 to listen at; on Linux no other job on this machine is given it inside the block.
+
+    Process 0 takes seconds to get there. Meanwhile a socket that does not listen keeps the port: JAX's coordinator can
+    bind it all the same, because it sets SO_REUSEPORT, too.
+    """
+    with socket.socket() as held:
+        if sys.platform == "linux":
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        held.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{held.getsockname()[1]}"
+        if sys.platform != "linux":
+            held.close()
+        yield address
+
+
 class Job:
     """Some processes on this machine that train together."""
 
@@ -66,19 +83,18 @@ class Job:
 
     def run(self) -> int:
         """Starts all and waits for them: 0, EXIT_PREEMPTED, or the exit code of the process that failed first."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{free.getsockname()[1]}"
-        self.members = [
-            Member(self.command, number, self.count, self._environment(number, address)) for number in range(self.count)
-        ]
-        try:
-            return self._wait()
-        finally:
-            for member in self.members:
-                member.kill()
-            for member in self.members:
-                member.finish()
+        with coordinator_address() as address:
+            self.members = [
+                Member(self.command, number, self.count, self._environment(number, address))
+                for number in range(self.count)
+            ]
+            try:
+                return self._wait()
+            finally:
+                for member in self.members:
+                    member.kill()
+                for member in self.members:
+                    member.finish()
 
     def forward(self, number: int, _: object) -> None:
         """Passes a signal on to all processes."""

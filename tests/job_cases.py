@@ -1,11 +1,13 @@
 """Starts tests/process_program.py as a job of several real processes."""
 
+import contextlib
 import os
 import pathlib
-import socket
 import subprocess
 import sys
 import time
+
+from launch.local import coordinator_address
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -15,9 +17,8 @@ class Job:
 
     def __init__(self, what: str, directory: pathlib.Path, numbers=(0, 1), count: int = 2, **environment: str):
         directory.mkdir()
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{free.getsockname()[1]}"
+        self.held = contextlib.ExitStack()
+        address = self.held.enter_context(coordinator_address())
         self.directory, self.results = directory, {}
         common = {"JAX_PLATFORMS": "cpu", "JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(count)}
         self.processes = {
@@ -39,8 +40,11 @@ class Job:
         """Waits until the processes have written these files of their directory."""
         deadline = time.monotonic() + seconds
         while not all((self.directory / file).exists() for file in files):
-            ended = {number: process.poll() for number, process in self.processes.items()}
-            assert not any(ended.values()) and time.monotonic() < deadline, (files, ended)
+            failed = any(process.poll() for process in self.processes.values())
+            if failed or time.monotonic() > deadline:
+                for process in self.processes.values():
+                    process.kill()
+                raise AssertionError(f"{self.directory}: expected {files}, but {self.finish()}")
             time.sleep(0.05)
 
     def finish(self, seconds: int = 60) -> dict[int, tuple[int, str, str]]:
@@ -52,4 +56,5 @@ class Job:
         finally:
             for process in self.processes.values():
                 process.kill()
+            self.held.close()
         return self.results

@@ -7,6 +7,7 @@ import pathlib
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launch.local import GLOO_END, Gloo, Member
+from launch.local import GLOO_END, Gloo, Member, coordinator_address
 from medp_clip_jax.processes import EXIT_PREEMPTED
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -62,6 +63,19 @@ def test_local_runs_the_module_in_all_processes_and_tells_their_output_apart(tmp
         "process 0 of 3: 2 of 6 devices",
     ]
     assert sorted(output.splitlines()) == sorted(expected)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the port is free again at once")
+def test_the_address_of_a_job_is_kept_from_others_and_open_to_its_coordinator():
+    with coordinator_address() as address:
+        place = (address.partition(":")[0], int(address.partition(":")[2]))
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.bind(place)
+        with socket.socket() as coordinator:
+            coordinator.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            coordinator.bind(place)
+            coordinator.listen()
+            socket.create_connection(place, timeout=5).close()
 
 
 GLOO = ["[Gloo] Rank ", "2", " is connected to ", "2", " peer ranks. ", GLOO_END, "2", "\n"]

@@ -45,15 +45,14 @@ def test_a_signal_to_any_process_stops_all_at_the_same_step(tmp_path, number):
 
 @pytest.fixture(scope="module")
 def deaths(tmp_path_factory):
-    """All jobs at the same time, because each waits most of the time."""
+    """Each job starts when the one before it is under way, and while that one waits, as all do most of the time."""
     directory = tmp_path_factory.mktemp("deaths")
-    jobs = {
-        where: Job(where, directory / where, **HEARTBEAT) for where in [*(where for where, _ in DEATHS), "input_error"]
-    }
-    jobs["missing"] = Job("barrier", directory / "missing", numbers=(0,), MEDP_CLIP_START_SECONDS="3")
+    jobs = {"missing": Job("barrier", directory / "missing", numbers=(0,), MEDP_CLIP_START_SECONDS="3")}
     for where, number in DEATHS:
+        jobs[where] = Job(where, directory / where, **HEARTBEAT)
         jobs[where].wait_for("ready_0", "ready_1")
         jobs[where].send(number, signal.SIGKILL)
+    jobs["input_error"] = Job("input_error", directory / "input_error", **HEARTBEAT)
     return {where: job.finish() for where, job in jobs.items()}  # 60 seconds at most, or it raises
 
 
