@@ -204,9 +204,10 @@ def notes(table: Table) -> list[str]:
     data = sorted({f"{each['data']['name']} {each['data']['checksum'] or ''}".strip() for each in contents} - {""})
     machines = sorted({content["machine"] for content in contents if content.get("machine")})
     read = [
-        "Percent, mean and standard deviation over runs; a star marks a row whose paired difference to "
-        f"{table.reference or 'the first setting'}, over patient groups, has a 95 % interval that excludes zero: by "
-        "the same prompt, and of what is no prompt, such as a crop, by each prompt of that row. "
+        "Percent, mean and standard deviation over runs; a star marks a number whose paired difference to "
+        f"{table.reference or 'the first setting'}, over patient groups, has a 95 % interval that excludes zero. Mask, "
+        "box and point are compared with the same prompt there, all else, such as crop and none, with mask, with box "
+        "and with point there, and none of these intervals may have zero in it. "
         f"{UNTESTED} at a column or a number: not tested.",
         "; ".join(
             [
