@@ -13,13 +13,14 @@ import pytest
 import tiny_run
 from eval_set_cases import COPIES
 
+import configs.evals
 from data import ontology
 from data.build import adapter_sources, build_corpus
 from data.report import Report
 from medp_clip_jax import eval_sets
 from medp_clip_jax.errors import InputError
 
-HOME = pathlib.Path(__file__).parents[1] / "configs/evals"
+HOME = pathlib.Path(configs.evals.__file__).parent  # the tests may lie outside of the checkout
 # Sets of which no number is published, or another one for each version.
 UNCOUNTED = ("imed361m", "medmnist", "samed2d", "totalsegmentator_ct", "totalsegmentator_mri")
 SETS = sorted(path.stem for path in HOME.glob("*.py") if path.stem != "__init__")
