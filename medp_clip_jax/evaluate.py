@@ -83,17 +83,13 @@ def run_evaluation(
         encoded, ontology, text[: len(bank)], bank, twins, replicates, seed, seen_labels(trained)
     )
     image_metrics, image_details = zero_shot.evaluate(encoded, text, ids, replicates, seed)
-    questions = (context_retention.questions(table.images), region_questions.questions(table.label, ontology))
-    asked, of_regions = (
-        {
-            name: (encode_texts(model, params, tokenizer, lines, config.model.text.context), true)
-            for name, (lines, true) in each.items()
-        }
-        for each in questions
-    )
-    context_metrics, context_details = context_retention.evaluate(
-        encoded, text, ids, asked, of_regions, replicates, seed
-    )
+    questions = context_retention.questions(table.images, table.image_index)
+    questions |= region_questions.questions(table.label, ontology)
+    asked = {
+        name: (encode_texts(model, params, tokenizer, question.lines, config.model.text.context), question)
+        for name, question in questions.items()
+    }
+    context_metrics, context_details = context_retention.evaluate(encoded, text, ids, asked, replicates, seed)
     found, found_details, searches = retrieval.evaluate(encoded, text, ids, replicates, seed)
     scale = float(np.exp(jax.device_get(params["logit_scale"])))
     sure, sure_details = calibration.evaluate(encoded, ontology, text[: len(bank)], bank, scale, replicates, seed)
@@ -115,7 +111,7 @@ def run_evaluation(
         kept = {kind: prompt_record.joined(each) for kind, each in encoded.prompts.items()}
     if folder:
         details |= image_details | context_details | found_details | sure_details | sensitive_details
-        lines = {name: asked_by for each in questions for name, (asked_by, _) in each.items()}
+        lines = {name: question.lines for name, question in questions.items()}
         words = results.words(sentences_of(ontology, ids), questions=lines)
         digests = {kind: prompt_record.per_region(each) for kind, each in kept.items()}
         prompts = {kind: prompt_record.combined(each) for kind, each in digests.items()}

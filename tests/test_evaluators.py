@@ -265,37 +265,49 @@ def test_region_embeddings_are_asked_for_modality_and_body_part():
         dataclasses.replace(image(name), modality=modality, anatomy=part)
         for name, modality, part in (("a", "ct", "brain"), ("b", "mri", "brain"), ("c", "mri", ""), ("d", "", "brain"))
     ]
-    asked = context_retention.questions(images)
-    assert asked.keys() == {"modality"}  # every body part that is known is the same
-    lines, true = asked["modality"]
-    assert lines == ["a CT scan", "an MRI scan"] and true.tolist() == [0, 1, 1, -1]
-    classes = np.eye(2, 8, dtype=np.float32)
     table_of = table(images, [(0, "liver"), (0, "tumor"), (1, "liver"), (2, "liver"), (3, "liver")])
+    asked = context_retention.questions(images, table_of.image_index)
+    assert asked.keys() == {"modality"}  # every body part that is known is the same
+    question = asked["modality"]
+    assert question.lines == ["a CT scan", "an MRI scan"] and question.true.tolist() == [0, 0, 1, 1, -1]
+    assert (
+        context_retention.questions(images, [1])["modality"].lines == question.lines
+    )  # of images without regions, too
+    classes = np.eye(2, 8, dtype=np.float32)
     answers = classes[[0, 1, 1, 0, 0]]  # half right, right, wrong, not asked
     found = encoded(table_of, mask=answers)
     found.regions["none"][:] = classes[[0, 0, 1, 1, 0]]
-    metrics, _ = context_retention.evaluate(found, TEXT, IDS, {"modality": (classes, true)})
+    metrics, _ = context_retention.evaluate(found, TEXT, IDS, {"modality": (classes, question)})
     assert metrics["context/mask/modality_accuracy"] == pytest.approx((0.5 + 0.5) / 2)
     assert metrics["context/none/modality_accuracy"] == 1.0
-    unknown = {"modality": (classes, np.full(4, -1))}
+    unknown = {"modality": (classes, question._replace(true=np.full(5, -1)))}
     assert np.isnan(context_retention.evaluate(found, TEXT, IDS, unknown)[0]["context/mask/modality_accuracy"])
 
 
-def test_region_embeddings_are_asked_for_their_side():
-    labels = ["kidney_left", "kidney_left", "kidney_right", "liver", "kidney_left"]
-    asked = region_questions.questions(labels, ONTOLOGY)
-    assert asked.keys() == {"side"}  # the tumor may lie anywhere
-    lines, true = asked["side"]
-    assert lines == ["a structure on the left side of the body", "a structure on the right side of the body"]
-    assert true.tolist() == [0, 0, 1, -1, 0]
-    assert region_questions.questions(labels[:2], ONTOLOGY) == {}
-    # One image has both sides; its two regions of the left are one half each.
-    table_of = table([image("a"), image("b")], list(zip([0, 0, 0, 0, 1], labels, strict=True)))
-    classes = np.eye(2, 8, dtype=np.float32)
-    found = encoded(table_of, mask=classes[[0, 1, 1, 0, 0]], crop=classes[[0, 0, 0, 0, 0]])
-    metrics, _ = context_retention.evaluate(found, TEXT, IDS, None, {"side": (classes, true)})
-    assert metrics["context/mask/side_accuracy"] == pytest.approx(((0.5 + 1) / 2 + 1) / 2)
-    assert metrics["context/crop/side_accuracy"] == pytest.approx(0.5)
+def test_region_embeddings_are_asked_for_their_side_by_the_name_with_either_side():
+    ontology = shipped_ontology.load()
+    labels = ["kidney_left", "kidney_left", "kidney_right", "liver", "lung_right", "lung_left", "femur_left"]
+    asked = region_questions.questions(labels, ontology)
+    assert asked.keys() == {"side"}  # of no finding is a host asked, and of the femur there is one side only
+    question = asked["side"]
+    names = ["left kidney", "left lung", "right kidney", "right lung"]
+    assert sorted(question.lines) == names
+    told = [question.lines[true] if true >= 0 else None for true in question.true]
+    assert told == ["left kidney", "left kidney", "right kidney", None, "right lung", "left lung", None]
+    assert region_questions.questions(labels[:2], ontology) == {}
+    # Two kidneys of the left in the first image are one half each; a lung in the second.
+    table_of = table([image("a"), image("b")], list(zip([0, 0, 0, 0, 1, 0, 0], labels, strict=True)))
+    classes = np.eye(4, 8, dtype=np.float32)
+    row = {name: classes[question.lines.index(name)] for name in names}
+    # Whatever a lung is taken for, it is asked for the side of a lung.
+    answers = np.stack([0.5 * row[name] for name in ("left kidney", "right kidney", *["left kidney"] * 5)])
+    answers[4] += 0.1 * row["right lung"]
+    answers[5] += 0.1 * row["right lung"]
+    found = encoded(table_of, mask=answers)
+    ids = sorted(set(labels))
+    text = np.eye(len(ids), 8, dtype=np.float32)
+    metrics, _ = context_retention.evaluate(found, text, ids, {"side": (classes, question)})
+    assert metrics["context/mask/side_accuracy"] == pytest.approx((0.5 + 0 + 1 + 0) / 4)
     assert "context/none/side_accuracy" in metrics
 
 
@@ -318,8 +330,9 @@ HOSTS = {
 def test_the_host_of_a_finding_is_the_organ_that_its_names_speak_of():
     ontology = shipped_ontology.load()
     assert {label: region_questions.host(label, ontology) for label in HOSTS} == HOSTS
-    lines, true = region_questions.questions(["liver", "glioma", "cyst", "liver_tumor"], ontology)["host"]
-    assert lines == ["a finding in the brain", "a finding in the liver"] and true.tolist() == [-1, 0, -1, 1]
+    question = region_questions.questions(["liver", "glioma", "cyst", "liver_tumor"], ontology)["host"]
+    assert question.lines == ["a finding in the brain", "a finding in the liver"]
+    assert question.true.tolist() == [-1, 0, -1, 1]
     for label, node in ontology.items():
         organ = region_questions.host(label, ontology) if node.kind == "finding" else None
         assert organ is None or (ontology[organ].kind == "anatomy" and not ontology[organ].laterality)
@@ -331,7 +344,8 @@ def test_cosines_and_what_is_kept_have_intervals_over_patients():
     rows = [(i, IDS[(i + j) % 4]) for i in range(24) for j in range(3)]
     made = {kind: unit(rng.normal(size=(len(rows), 8))) for kind in ("mask", "box")}
     found = encoded(table(images, rows), **made)
-    asked = {"modality": (np.eye(2, 8, dtype=np.float32), np.arange(24) % 2)}
+    question = context_retention.Question.of([("CT", "") if i % 2 else ("MRI", "") for i, _ in rows])
+    asked = {"modality": (np.eye(2, 8, dtype=np.float32), question)}
     metrics, details = context_retention.evaluate(found, TEXT, IDS, asked, replicates=200)
     names = {f"{kind}/{name}" for kind in made for name in ("cosine_between_regions_mean", "modality_accuracy")}
     names |= {f"{k}/image_accuracy{end}" for k in made for end in ("", "_global", "_kept")} | {"none/modality_accuracy"}

@@ -11,6 +11,7 @@
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,32 +22,49 @@ from medp_clip_jax.records import RegionExample
 PAIR_REGIONS = 16  # regions of an image that are compared with each other, spread evenly over its list
 
 
-def questions(images: Sequence[RegionExample]) -> dict[str, tuple[list[str], np.ndarray]]:
-    """What images can be asked: sentences, and which of them is true of each image, int [images], -1 where none is
-    known. `modality` and `body_part`, each only where it has two answers at least."""
+class Question(NamedTuple):
+    """What regions are asked: sentences, which of them is true of each region, int [regions], -1 where none is known,
+    and in which contest each sentence is, int [sentences]: a region chooses among those of its true one's."""
+
+    lines: list[str]
+    true: np.ndarray
+    contest: np.ndarray
+
+    @classmethod
+    def of(cls, told: Sequence[tuple[str, str] | None]) -> "Question":
+        """From the true sentence of each region and that one's contest, None where none is known."""
+        lines = sorted({each for each in told if each})
+        contests = sorted({contest for _, contest in lines})
+        true = [lines.index(each) if each else -1 for each in told]
+        contest = [contests.index(contest) for _, contest in lines]
+        return cls([line for line, _ in lines], np.array(true, np.int64), np.array(contest, np.int64))
+
+
+def questions(images: Sequence[RegionExample], index: Sequence[int]) -> dict[str, Question]:
+    """What regions can be asked of their image, that of region i being `images[index[i]]`: `modality` and `body_part`,
+    each only where `images` have two answers at least, all of which are candidates."""
     told = {
-        "modality": [sentences.scan(image.modality) if image.modality else "" for image in images],
-        "body_part": [f"a medical image of {sentences.body_part(i.anatomy)}" if i.anatomy else "" for i in images],
+        "modality": [(sentences.scan(image.modality), "") if image.modality else None for image in images],
+        "body_part": [
+            (f"a medical image of {sentences.body_part(image.anatomy)}", "") if image.anatomy else None
+            for image in images
+        ],
     }
-    asked = {name: sorted(set(each) - {""}) for name, each in told.items()}
-    return {
-        name: (lines, np.array([lines.index(true) if true else -1 for true in told[name]], np.int64))
-        for name, lines in asked.items()
-        if len(lines) > 1
-    }
+    found = {name: Question.of(each) for name, each in told.items()}
+    of_regions = {name: each._replace(true=each.true[np.asarray(index, np.int64)]) for name, each in found.items()}
+    return {name: question for name, question in of_regions.items() if len(question.lines) > 1}
 
 
 def evaluate(
     encoded: Encoded,
     text: np.ndarray,
     ids: Sequence[str],
-    asked: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
-    of_regions: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
+    asked: Mapping[str, tuple[np.ndarray, Question]] | None = None,
     replicates: int = 0,
     seed: int = 0,
 ) -> tuple[dict[str, float], dict]:
-    """Measures `encoded` against text embeddings float [C, D] of the labels `ids`; `asked` are the `questions` with
-    embeddings in place of sentences, and `of_regions` those of `region_questions`.
+    """Measures `encoded` against text embeddings float [C, D] of the labels `ids`; `asked` are the embeddings of the
+    sentences of questions, float [sentences, D] each, and these questions.
 
     Returns flat metrics (`context/mask/cosine_between_regions_p50`, ...) and, for the report, histograms of the cosines
     between regions of one image per kind; with `replicates` also, as `context`, intervals over patient groups of mean
@@ -59,13 +77,12 @@ def evaluate(
     rows = {label: row for row, label in enumerate(ids)}
     target = np.array([rows[label] for label in encoded.table.label], np.int64)
     index, group = np.asarray(encoded.table.image_index), _groups(encoded)
-    told = {name: (classes, true[index]) for name, (classes, true) in (asked or {}).items()} | dict(of_regions or {})
     measured: dict[str, statistics.Tally] = {}
     for kind, embedding in encoded.regions.items():
         if not len(embedding):
             continue
         measured |= {
-            f"{kind}/{name}_accuracy": answered(encoded, embedding, *question) for name, question in told.items()
+            f"{kind}/{name}_accuracy": answered(encoded, embedding, *each) for name, each in (asked or {}).items()
         }
         if kind == "none":
             continue
@@ -178,12 +195,13 @@ def kept_intervals(
     return found | {"image_accuracy_kept": {"estimate": estimate, "low": low, "high": high}}
 
 
-def answered(encoded: Encoded, embedding: np.ndarray, classes: np.ndarray, target: np.ndarray) -> statistics.Tally:
-    """How often region embeddings [regions, D] choose the true one of `classes` [C, D], `target` int [regions], -1
-    where none is known: mean over the regions of an image with one answer, then its images, then answers."""
-    known = target >= 0
-    right = ((embedding @ classes.T).argmax(1) == target)[known]
-    pairs, place = np.unique(np.stack([encoded.table.image_index, target], 1)[known], axis=0, return_inverse=True)
+def answered(encoded: Encoded, embedding: np.ndarray, classes: np.ndarray, question: Question) -> statistics.Tally:
+    """How often region embeddings [regions, D] choose the true one of `classes`, [sentences, D]: mean over the regions
+    of an image with one answer, then its images, then answers."""
+    known, true = question.true >= 0, question.true
+    scores = np.where(question.contest == question.contest[true, None], embedding @ classes.T, -np.inf)
+    right = (scores.argmax(1) == true)[known]
+    pairs, place = np.unique(np.stack([encoded.table.image_index, true], 1)[known], axis=0, return_inverse=True)
     place = place.reshape(-1)
     each = np.bincount(place, right, len(pairs)) / np.bincount(place, minlength=len(pairs))
     return statistics.tally(each, _groups(encoded)[pairs[:, 0]], pairs[:, 1])

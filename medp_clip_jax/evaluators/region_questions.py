@@ -1,36 +1,37 @@
 """What a region can be asked besides its name: on which side of the body it lies, and in which organ a finding lies.
 
-Both answers follow from the label, so that no annotation is needed: the side is that of its node; the host is the organ
-that a finding's names, or those of what it is a kind of, speak of (a `liver tumor` lies in the liver, a `glioma` is a
-`brain tumor`). Findings that occur in many organs have no host.
+Both answers follow from the label, so that no annotation is needed. The side is asked by the structure's own name with
+either side (`left kidney`, `right kidney`), which is how sides are told in training. The host is the organ that a
+finding's names, or those of what it is a kind of, speak of (a `liver tumor` lies in the liver, a `glioma` is a `brain
+tumor`). Findings that occur in many organs have no host.
 """
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from medp_clip_jax import label_names
+from medp_clip_jax.evaluators.context_retention import Question
 from medp_clip_jax.ontology import Ontology
 
 NOWHERE = ("", "whole body")  # body parts of what is no single organ, such as bone
 
 
-def questions(labels: Sequence[str], ontology: Ontology) -> dict[str, tuple[list[str], np.ndarray]]:
-    """What regions of these `labels` can be asked: sentences, and which of them is true of each region, int [regions],
-    -1 where none is known. `side` and `host`, each only where it has two answers at least."""
-    side = {label: ontology[label].laterality for label in set(labels)}
-    hosts = {label: host(label, ontology) for label in side if ontology[label].kind == "finding"}
-    told = {
-        "side": {label: f"a structure on the {word} side of the body" for label, word in side.items() if word},
-        "host": {label: f"a finding in the {ontology[organ].name}" for label, organ in hosts.items() if organ},
+def questions(labels: Sequence[str], ontology: Ontology) -> dict[str, Question]:
+    """What regions of these `labels` can be asked: `side`, of structures that both sides of are among them, and `host`,
+    where there are two at least."""
+    structure = {
+        label: label_names.parse(ontology[label].name).words for label in set(labels) if ontology[label].laterality
     }
-    found = {}
-    for name, sentence in told.items():
-        lines = sorted(set(sentence.values()))
-        if len(lines) > 1:
-            true = [lines.index(sentence[label]) if label in sentence else -1 for label in labels]
-            found[name] = (lines, np.array(true, np.int64))
-    return found
+    sides: dict[tuple[str, ...], set[str]] = {}
+    for label, words in structure.items():
+        sides.setdefault(words, set()).add(ontology[label].laterality)
+    paired = {label: words for label, words in structure.items() if len(sides[words]) > 1}
+    hosts = {label: host(label, ontology) for label in set(labels) if ontology[label].kind == "finding"}
+    told = {
+        "side": {label: (ontology.sentences(label)[0], " ".join(words)) for label, words in paired.items()},
+        "host": {label: (f"a finding in the {ontology[organ].name}", "") for label, organ in hosts.items() if organ},
+    }
+    found = {name: Question.of([sentence.get(label) for label in labels]) for name, sentence in told.items()}
+    return {name: question for name, question in found.items() if len(question.lines) > 1}
 
 
 def host(label: str, ontology: Ontology) -> str | None:
