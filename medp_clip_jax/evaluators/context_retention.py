@@ -34,10 +34,10 @@ class Question(NamedTuple):
     def of(cls, told: Sequence[tuple[str, str] | None]) -> "Question":
         """From the true sentence of each region and that one's contest, None where none is known."""
         lines = sorted({each for each in told if each})
-        contests = sorted({contest for _, contest in lines})
-        true = [lines.index(each) if each else -1 for each in told]
-        contest = [contests.index(contest) for _, contest in lines]
-        return cls([line for line, _ in lines], np.array(true, np.int64), np.array(contest, np.int64))
+        row = {each: number for number, each in enumerate(lines)}
+        true = np.array([row[each] if each else -1 for each in told], np.int64)
+        contests = np.unique([contest for _, contest in lines], return_inverse=True)[1]
+        return cls([line for line, _ in lines], true, contests)
 
 
 def questions(images: Sequence[RegionExample], index: Sequence[int]) -> dict[str, Question]:
