@@ -270,9 +270,8 @@ def test_region_embeddings_are_asked_for_modality_and_body_part():
     assert asked.keys() == {"modality"}  # every body part that is known is the same
     question = asked["modality"]
     assert question.lines == ["a CT scan", "an MRI scan"] and question.true.tolist() == [0, 0, 1, 1, -1]
-    assert (
-        context_retention.questions(images, [1])["modality"].lines == question.lines
-    )  # of images without regions, too
+    alone = context_retention.questions(images, [1])["modality"]
+    assert alone.lines == question.lines and alone.true.tolist() == [1]  # those of other images are candidates
     classes = np.eye(2, 8, dtype=np.float32)
     answers = classes[[0, 1, 1, 0, 0]]  # half right, right, wrong, not asked
     found = encoded(table_of, mask=answers)
@@ -295,20 +294,24 @@ def test_region_embeddings_are_asked_for_their_side_by_the_name_with_either_side
     told = [question.lines[true] if true >= 0 else None for true in question.true]
     assert told == ["left kidney", "left kidney", "right kidney", None, "right lung", "left lung", None]
     assert region_questions.questions(labels[:2], ontology) == {}
-    # Two kidneys of the left in the first image are one half each; a lung in the second.
-    table_of = table([image("a"), image("b")], list(zip([0, 0, 0, 0, 1, 0, 0], labels, strict=True)))
     classes = np.eye(4, 8, dtype=np.float32)
     row = {name: classes[question.lines.index(name)] for name in names}
-    # Whatever a lung is taken for, it is asked for the side of a lung.
-    answers = np.stack([0.5 * row[name] for name in ("left kidney", "right kidney", *["left kidney"] * 5)])
-    answers[4] += 0.1 * row["right lung"]
-    answers[5] += 0.1 * row["right lung"]
-    found = encoded(table_of, mask=answers)
-    ids = sorted(set(labels))
+    # Of the left kidneys two are in one image, where one is right, and one in another; a lung is asked for the side of
+    # a lung, whatever it is taken for.
+    rows = [(0, "kidney_left"), (0, "kidney_left"), (0, "lung_right"), (1, "kidney_left"), (1, "kidney_right")]
+    rows += [(1, "liver"), (1, "lung_left")]
+    ids = sorted({label for _, label in rows})
+    question = region_questions.questions([label for _, label in rows], ontology)["side"]
+    answers = np.stack([row[name] for name in ("left kidney", "right kidney", *["left kidney"] * 5)])
+    answers[[2, 6]] += 0.1 * row["right lung"]
+    found = encoded(table([image("a"), image("b")], rows), mask=answers, crop=np.repeat(row["left kidney"][None], 7, 0))
     text = np.eye(len(ids), 8, dtype=np.float32)
     metrics, _ = context_retention.evaluate(found, text, ids, {"side": (classes, question)})
-    assert metrics["context/mask/side_accuracy"] == pytest.approx((0.5 + 0 + 1 + 0) / 4)
-    assert "context/none/side_accuracy" in metrics
+    left_kidney, right_kidney, left_lung, right_lung = (0.5 + 1) / 2, 0, 0, 1
+    expected = np.mean([left_kidney, right_kidney, left_lung, right_lung])
+    assert metrics["context/mask/side_accuracy"] == pytest.approx(expected)
+    # One answer for all is right of one side of each structure.
+    assert metrics["context/crop/side_accuracy"] == pytest.approx(0.5)
 
 
 HOSTS = {
@@ -344,7 +347,7 @@ def test_cosines_and_what_is_kept_have_intervals_over_patients():
     rows = [(i, IDS[(i + j) % 4]) for i in range(24) for j in range(3)]
     made = {kind: unit(rng.normal(size=(len(rows), 8))) for kind in ("mask", "box")}
     found = encoded(table(images, rows), **made)
-    question = context_retention.Question.of([("CT", "") if i % 2 else ("MRI", "") for i, _ in rows])
+    question = context_retention.RegionQuestion.of([("CT", "") if i % 2 else ("MRI", "") for i, _ in rows])
     asked = {"modality": (np.eye(2, 8, dtype=np.float32), question)}
     metrics, details = context_retention.evaluate(found, TEXT, IDS, asked, replicates=200)
     names = {f"{kind}/{name}" for kind in made for name in ("cosine_between_regions_mean", "modality_accuracy")}

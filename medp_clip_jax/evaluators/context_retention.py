@@ -22,7 +22,7 @@ from medp_clip_jax.records import RegionExample
 PAIR_REGIONS = 16  # regions of an image that are compared with each other, spread evenly over its list
 
 
-class Question(NamedTuple):
+class RegionQuestion(NamedTuple):
     """What regions are asked: sentences, which of them is true of each region, int [regions], -1 where none is known,
     and in which contest each sentence is, int [sentences]: a region chooses among those of its true one's."""
 
@@ -31,8 +31,9 @@ class Question(NamedTuple):
     contest: np.ndarray
 
     @classmethod
-    def of(cls, told: Sequence[tuple[str, str] | None]) -> "Question":
-        """From the true sentence of each region and that one's contest, None where none is known."""
+    def of(cls, told: Sequence[tuple[str, str] | None]) -> "RegionQuestion":
+        """From the true sentence of each region (or of whatever else `true` is to be of) and the contest that it is in,
+        None where none is known."""
         lines = sorted({each for each in told if each})
         row = {each: number for number, each in enumerate(lines)}
         true = np.array([row[each] if each else -1 for each in told], np.int64)
@@ -40,7 +41,7 @@ class Question(NamedTuple):
         return cls([line for line, _ in lines], true, contests)
 
 
-def questions(images: Sequence[RegionExample], index: Sequence[int]) -> dict[str, Question]:
+def questions(images: Sequence[RegionExample], index: Sequence[int]) -> dict[str, RegionQuestion]:
     """What regions can be asked of their image, that of region i being `images[index[i]]`: `modality` and `body_part`,
     each only where `images` have two answers at least, all of which are candidates."""
     told = {
@@ -50,7 +51,7 @@ def questions(images: Sequence[RegionExample], index: Sequence[int]) -> dict[str
             for image in images
         ],
     }
-    found = {name: Question.of(each) for name, each in told.items()}
+    found = {name: RegionQuestion.of(each) for name, each in told.items()}
     of_regions = {name: each._replace(true=each.true[np.asarray(index, np.int64)]) for name, each in found.items()}
     return {name: question for name, question in of_regions.items() if len(question.lines) > 1}
 
@@ -59,7 +60,7 @@ def evaluate(
     encoded: Encoded,
     text: np.ndarray,
     ids: Sequence[str],
-    asked: Mapping[str, tuple[np.ndarray, Question]] | None = None,
+    asked: Mapping[str, tuple[np.ndarray, RegionQuestion]] | None = None,
     replicates: int = 0,
     seed: int = 0,
 ) -> tuple[dict[str, float], dict]:
@@ -195,9 +196,11 @@ def kept_intervals(
     return found | {"image_accuracy_kept": {"estimate": estimate, "low": low, "high": high}}
 
 
-def answered(encoded: Encoded, embedding: np.ndarray, classes: np.ndarray, question: Question) -> statistics.Tally:
-    """How often region embeddings [regions, D] choose the true one of `classes`, [sentences, D]: mean over the regions
-    of an image with one answer, then its images, then answers."""
+def answered(
+    encoded: Encoded, embedding: np.ndarray, classes: np.ndarray, question: RegionQuestion
+) -> statistics.Tally:
+    """How often region embeddings [regions, D] choose the true one of `classes`, [sentences, D], among those of its
+    contest: mean over the regions of an image with one answer, then its images, then answers."""
     known, true = question.true >= 0, question.true
     scores = np.where(question.contest == question.contest[true, None], embedding @ classes.T, -np.inf)
     right = (scores.argmax(1) == true)[known]

@@ -1,23 +1,23 @@
 """What a region can be asked besides its name: on which side of the body it lies, and in which organ a finding lies.
 
 Both answers follow from the label, so that no annotation is needed. The side is asked by the structure's own name with
-either side (`left kidney`, `right kidney`), which is how sides are told in training. The host is the organ that a
-finding's names, or those of what it is a kind of, speak of (a `liver tumor` lies in the liver, a `glioma` is a `brain
-tumor`). Findings that occur in many organs have no host.
+either side (`left kidney`, `right kidney`), which is how sides are told in training; chambers of the heart, which are
+no pair, are asked so, too. The host is the organ that a finding's names, or those of what it is a kind of, speak of
+(a `liver tumor` lies in the liver, a `glioma` is a `brain tumor`). Findings that occur in many organs have no host.
 """
 
 from collections.abc import Sequence
 
 from medp_clip_jax import label_names
-from medp_clip_jax.evaluators.context_retention import Question
+from medp_clip_jax.evaluators.context_retention import RegionQuestion
 from medp_clip_jax.ontology import Ontology
 
 NOWHERE = ("", "whole body")  # body parts of what is no single organ, such as bone
 
 
-def questions(labels: Sequence[str], ontology: Ontology) -> dict[str, Question]:
-    """What regions of these `labels` can be asked: `side`, of structures that both sides of are among them, and `host`,
-    where there are two at least."""
+def questions(labels: Sequence[str], ontology: Ontology) -> dict[str, RegionQuestion]:
+    """What regions of these `labels` can be asked: `side`, of structures with a label of either side among them, and
+    `host`, where findings have two hosts at least."""
     structure = {
         label: label_names.parse(ontology[label].name).words for label in set(labels) if ontology[label].laterality
     }
@@ -30,7 +30,7 @@ def questions(labels: Sequence[str], ontology: Ontology) -> dict[str, Question]:
         "side": {label: (ontology.sentences(label)[0], " ".join(words)) for label, words in paired.items()},
         "host": {label: (f"a finding in the {ontology[organ].name}", "") for label, organ in hosts.items() if organ},
     }
-    found = {name: Question.of([sentence.get(label) for label in labels]) for name, sentence in told.items()}
+    found = {name: RegionQuestion.of([sentence.get(label) for label in labels]) for name, sentence in told.items()}
     return {name: question for name, question in found.items() if len(question.lines) > 1}
 
 
