@@ -103,8 +103,11 @@ def read_polygons(polygons: list[Any], width: int, height: int) -> tuple[bytes, 
             change.append("a polygon outside the image left out")
             continue
         if min(low) < -regions.SLACK or high[0] > width + regions.SLACK or high[1] > height + regions.SLACK:
-            change.append("a polygon clipped to the image")
             line = _near(line, width, height)
+            if len(line) < 3:  # its box reaches into the image, and it does not
+                change.append("a polygon outside the image left out")
+                continue
+            change.append("a polygon clipped to the image")
         lines.append(line)
     if not lines:
         reason = "polygon outside the image" if "outside" in str(change) else "polygon of fewer than three points"
