@@ -89,13 +89,18 @@ def consistency(regions: Array, exact: Array, taught: Array) -> Array:
 
 
 def similarities(rows: Array, columns: Array) -> Array:
-    """Dot products [rows, columns] of `rows` [rows, dim] and `columns` [columns, dim], in full float32.
+    """Dot products [rows, columns] of `rows` [rows, dim] and `columns` [columns, dim], in full float32 at least.
 
     A TPU rounds the operands of a float32 product to bfloat16 unless told otherwise, and a scale of up to 100 would
     magnify the error.
     """
-    rows, columns = rows.astype(jnp.float32), columns.astype(jnp.float32)
+    rows, columns = at_least_float32(rows), at_least_float32(columns)
     return jnp.matmul(rows, columns.T, precision=jax.lax.Precision.HIGHEST)
+
+
+def at_least_float32(x: Array) -> Array:
+    """bfloat16 as float32; float64, in which tests ask for the exact gradients, stays."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def _mean(values: Array, where: Array) -> Array:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from medp_clip_jax.errors import InputError
-from medp_clip_jax.losses import NEVER, check_bank, check_pairs, similarities
+from medp_clip_jax.losses import NEVER, at_least_float32, check_bank, check_pairs, similarities
 
 Array = jax.Array
 Axes = tuple[str, ...]
@@ -208,13 +208,13 @@ def _over_devices(local: Callable[..., Any], split: tuple[Any, ...], whole: tupl
         return local(axes, split, tuple(_vary(x, axes) for x in whole))
 
     return jax.shard_map(body, in_specs=(PartitionSpec(axes), PartitionSpec()), out_specs=PartitionSpec())(
-        tuple(map(_as_float32, split)), tuple(map(_as_float32, whole))
+        tuple(map(_wide, split)), tuple(map(_wide, whole))
     )
 
 
-def _as_float32(x: Any) -> Array:
+def _wide(x: Any) -> Array:
     x = jnp.asarray(x)
-    return x.astype(jnp.float32) if jnp.issubdtype(x.dtype, jnp.floating) else x
+    return at_least_float32(x) if jnp.issubdtype(x.dtype, jnp.floating) else x
 
 
 def _vary(x: Array, axes: Axes) -> Array:

@@ -98,17 +98,17 @@ def put(arrays, mesh):
     return {name: jax.device_put(value, sharding(name)) for name, value in arrays.items()}
 
 
-def assert_equal(arrays, shape, chunk, cancels=True):
+def assert_equal(arrays, shape, chunk, share=1e-5, cancels=True):
     mesh = mesh_of(shape)
     with jax.set_mesh(mesh):
         values, accuracy, grads = sharded(chunk)(put(arrays, mesh))
     expected, expected_accuracy, expected_grads = reference(arrays)
     np.testing.assert_allclose(accuracy, expected_accuracy, rtol=1e-6)
     for loss, value in expected.items():
-        np.testing.assert_allclose(values[loss], value, rtol=1e-5, err_msg=loss)
+        np.testing.assert_allclose(values[loss], value, rtol=share, err_msg=loss)
         for name, grad in expected_grads[loss].items():
             # Relative to the array's largest entry: single entries may cancel to nothing.
-            limit = 1e-5 * np.abs(grad).max()
+            limit = share * np.abs(grad).max()
             if cancels and name == "scale":  # a sum, of which float32 holds no more than this
                 limit = max(limit, 2 * np.finfo(np.float32).eps * float(summands(loss, arrays)))
             np.testing.assert_allclose(grads[loss][name], grad, rtol=0, atol=limit, err_msg=f"{loss} by {name}")
@@ -135,7 +135,7 @@ ONE_REGION = np.arange(REGIONS) == 5
 
 
 @pytest.mark.parametrize("shape, labels, chunk", CASES)
-@settings(max_examples=8)
+@settings(max_examples=8, derandomize=True)  # one of some hundred seeds cancels beyond float32; float64 is asked anew
 @given(st.integers(0, 2**32 - 1), numpy_arrays(bool, REGIONS))
 @example(0, ALL)
 @example(1, PADDED_DEVICE)
@@ -147,16 +147,21 @@ def test_values_and_gradients_are_those_of_the_global_losses(shape, labels, chun
 
 
 @pytest.mark.parametrize("shape, labels, chunk", [((4, 1), 13, 5), ((4, 2), 13, 5), ((1, 8), 5, 0)])
-@pytest.mark.parametrize("seed", [3, 131, 186])
-def test_in_float64_every_gradient_is_that_of_the_global_losses_however_it_cancels(shape, labels, chunk, seed):
-    """Also the one by the scale, which float32 cannot hold to 1e-5 where its summands cancel."""
-    valid = NO_REGION if seed == 131 else ALL
+@settings(max_examples=8)
+@given(st.integers(0, 2**32 - 1), numpy_arrays(bool, REGIONS))
+@example(3, ALL)
+@example(131, NO_REGION)
+@example(186, ALL)
+@example(683154246, ONE_REGION)
+@example(2725701853, ALL)  # the gradient by the bias cancels
+def test_in_float64_every_gradient_is_that_of_the_global_losses_however_it_cancels(shape, labels, chunk, seed, valid):
+    """Also those by the scale and the bias, which float32 cannot hold to 1e-5 where their summands cancel."""
     arrays = {
         name: np.asarray(x, np.float64) if np.asarray(x).dtype == np.float32 else x
         for name, x in random_arrays(seed, labels, valid).items()
     }
     with jax.enable_x64(True):
-        assert_equal(arrays, shape, chunk, cancels=False)
+        assert_equal(arrays, shape, chunk, share=1e-9, cancels=False)
 
 
 def test_texts_that_every_device_has_are_positives_across_devices():
