@@ -4,6 +4,7 @@ Activations name their logical axes (`constrain`), and `config.mesh.rules` says 
 split activations over the axis that splits the weights, at many times the memory.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -253,17 +254,44 @@ def all_but_last(
     names = ("width", "heads", "depth", "mlp_ratio", "activation", "eps", "dtype", "causal")
     block = Block(**{name: getattr(blocks, name) for name in names}, parent=None)
 
-    def body(streams: Any, layer: Any) -> tuple[Any, None]:
+    def body(layer: Any, streams: Any, context: Any) -> Any:
         params, scale = layer
-        return block.apply({"params": params}, streams, None, scale, coverage, bias)[0], None
+        return block.apply({"params": params}, streams, None, scale, *context)[0]
 
     if config.remat != "none":
         body = jax.checkpoint(body, policy=REMAT[config.remat], prevent_cse=False)
     layers = (blocks.variables["params"], scale)
-    streams, _ = jax.lax.scan(body, streams, jax.tree.map(lambda x: x[:-1], layers), unroll=config.unroll)
+    streams = _walk(body, config.unroll, layers, streams, (coverage, bias))
     params, scale = jax.tree.map(lambda x: x[-1], layers)
 
     def last(x: Array, readers: Array, coverage: Array | None, bias: Array | None) -> Array:
         return block.apply({"params": params}, x, readers, scale, coverage, bias, method="read")
 
     return streams, last
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _walk(body: Callable[..., Any], unroll: int, layers: Any, streams: Any, context: Any) -> Any:
+    """`streams` after `body(layer, streams, context)` of all layers but the last; leaves of `layers` are [depth, ...].
+
+    Each layer is read where it lies: `layers[:-1]` would be a copy of almost all parameters in every call. A gradient
+    wants that copy, as it would otherwise be added up over all layers once per layer.
+    """
+
+    def step(streams: Any, index: Array) -> tuple[Any, None]:
+        layer = jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, index, keepdims=False), layers)
+        return body(layer, streams, context), None
+
+    depth = len(jax.tree.leaves(layers)[0])
+    return jax.lax.scan(step, streams, jnp.arange(depth - 1), unroll=unroll)[0]
+
+
+def _walk_copied(body: Callable[..., Any], unroll: int, layers: Any, streams: Any, context: Any) -> Any:
+    layers = jax.tree.map(lambda x: x[:-1], layers)
+    return jax.lax.scan(lambda streams, layer: (body(layer, streams, context), None), streams, layers, unroll=unroll)[0]
+
+
+_walk.defvjp(
+    lambda body, unroll, *given: jax.vjp(functools.partial(_walk_copied, body, unroll), *given),
+    lambda body, unroll, pull, gradient: pull(gradient),
+)
