@@ -2,6 +2,7 @@
 
 import atexit
 import importlib.metadata
+import importlib.util
 import os
 import shutil
 import tempfile
@@ -13,7 +14,8 @@ hypothesis.settings.register_profile("project", deadline=None)
 hypothesis.settings.load_profile("project")
 
 FLAGS = ["--xla_backend_optimization_level=0", "--xla_llvm_disable_expensive_passes=true"]
-if importlib.metadata.version("jaxlib").startswith("0.10."):  # later ones have no such flag and refuse to start
+# Later jaxlibs have no such flag and refuse to start, and so does libtpu, which reads the same variable.
+if importlib.metadata.version("jaxlib").startswith("0.10.") and importlib.util.find_spec("libtpu") is None:
     FLAGS.append("--xla_cpu_use_fusion_emitters=false")
 
 # Compiling, not computing, takes the tests' time: no optimisation, and what one process compiles serves the next.
