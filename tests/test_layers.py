@@ -4,9 +4,11 @@ import functools
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from medp_clip_jax.models import layers
 from medp_clip_jax.models.clip import MedPCLIP
 from medp_clip_jax.step import init_params
 from tests import model_cases as cases
@@ -30,11 +32,30 @@ def asked():
 def test_an_answer_does_not_copy_the_layers(asked):
     answers, params = asked
     towers = (params["visual"]["resblocks"], params["text"]["resblocks"])
-    layers = min(sum(leaf.nbytes for leaf in jax.tree.leaves(tower)) for tower in towers)
+    size = min(sum(leaf.nbytes for leaf in jax.tree.leaves(tower)) for tower in towers)
     temporary = jax.jit(answers).lower(params).compile().memory_analysis().temp_size_in_bytes
-    assert temporary < layers * (DEPTH - 1) / DEPTH
+    assert temporary < size * (DEPTH - 1) / DEPTH
 
 
 def test_the_pass_of_a_gradient_gives_the_same_answers(asked):
     answers, params = asked
     chex.assert_trees_all_close(jax.jit(answers)(params), jax.jit(lambda p: jax.vjp(answers, p)[0])(params), atol=2e-6)
+
+
+def test_walking_is_a_plain_loop_in_value_and_gradient():
+    rng = np.random.default_rng(1)
+    kernels, x, shift = (rng.normal(size=shape).astype(np.float32) for shape in ((DEPTH, 5, 5), (3, 5), (5,)))
+
+    def body(kernel, x, shift):
+        return jnp.tanh(x @ kernel + shift)
+
+    def plain(kernels, x, shift):
+        for kernel in kernels[:-1]:
+            x = body(kernel, x, shift)
+        return x
+
+    for unroll in (1, 4):
+        walk = functools.partial(layers._walk, body, unroll)
+        found, expected = (jax.vjp(each, kernels, x, shift) for each in (walk, plain))
+        chex.assert_trees_all_close(walk(kernels, x, shift), found[0], expected[0], rtol=1e-5)
+        chex.assert_trees_all_close(found[1](x), expected[1](x), rtol=1e-4, atol=1e-5)
