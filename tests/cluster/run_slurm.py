@@ -115,6 +115,7 @@ class Job:
         if not before <= saved == self.step():
             raise Failure(f"{how} at step {before}: saved step {saved}, but the metrics go to step {self.step()}")
         say(f"{how}: stopped and saved at step {saved}")
+        time.sleep(2)  # in the second of its requeue the job's credential counts as revoked, and SLURM would fail it
         # SLURM would wait two minutes, and a limit that was shortened would end the next start as well.
         self.slurm("scontrol", "update", f"JobId={self.number}", "StartTime=now", "TimeLimit=60")
         self.wait("its next start", lambda: self.log.read_text().count("== start") == times + 1)
